@@ -1,0 +1,1 @@
+"""Where work runs and what lasts: store, step, lineage, processes, endpoints. Knows no phase."""

@@ -1,0 +1,84 @@
+"""Frozen configs that refuse typos, and TOML files whose errors name the file, the key and the remedy."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class ConfigError(ValueError):
+    """A recipe or profile that cannot be used; the message names file, key and remedy."""
+
+
+class Config(BaseModel):
+    """Base of every config: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+ConfigType = TypeVar("ConfigType", bound=BaseModel)
+
+
+def load_toml(path: Path, model: type[ConfigType], overrides: Mapping[str, Any] | None = None) -> ConfigType:
+    """Read `path` as `model`; `overrides` maps dotted keys (`sft.lr`) to values that replace the file's.
+
+    Raises:
+        ConfigError: the file is missing, is not TOML, or holds an unknown key, a wrong type or an impossible value.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; name a file that exists") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}; mend the file") from None
+    for key, value in (overrides or {}).items():
+        _assign(content, key.split("."), value)
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(_explain(path, model, error)) from None
+
+
+def _assign(content: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        content = content.setdefault(key, {})
+    content[keys[-1]] = value
+
+
+def _explain(path: Path, model: type[BaseModel], error: ValidationError) -> str:
+    lines = [f"{path}: {error.error_count()} problem(s)"]
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        lines.append(f"  {key}: {_remedy(model, problem)}")
+    return "\n".join(lines)
+
+
+def _remedy(model: type[BaseModel], problem: Any) -> str:
+    if problem["type"] == "extra_forbidden":
+        known = sorted(_fields_at(model, problem["loc"][:-1]))
+        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+        return f"unknown key; did you mean `{near[0]}`?" if near else f"unknown key; known here: {', '.join(known)}"
+    if problem["type"] == "missing":
+        return "required key is missing; add it"
+    return f"{problem['msg']} (given: {problem['input']!r})"
+
+
+def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> set[str]:
+    """Names of the fields that the table at `location` may hold."""
+    models: list[type[BaseModel]] = [model]
+    for part in location:
+        fields = [m.model_fields[str(part)] for m in models if str(part) in m.model_fields]
+        if fields:
+            models = [found for field in fields for found in _models_in(field.annotation)]
+    return {name for m in models for name in m.model_fields}
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for part in get_args(annotation) for found in _models_in(part)]

@@ -1,0 +1,220 @@
+"""What a step reads and writes through: rows, drops, files, numbers, cost."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from pydantic import BaseModel, Field
+
+from infra.artifacts import Dataset, Drop, File
+from infra.config import Config
+from infra.progress import Progress, progress_bar
+from infra.row_cache import RowCache
+from infra.rows import schema_of, write_shard
+from infra.store import Store
+
+Row = TypeVar("Row", bound=BaseModel)
+Resource = TypeVar("Resource")
+SHARD_ROWS = 50_000
+
+
+class Identified(Protocol):
+    """A row that the ledger can name."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+
+
+class Cost(Config):
+    """What a step used; seconds are filled in by the step."""
+
+    seconds: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    usd: float = 0.0
+    cache_hits: int = Field(default=0, description="rows answered by the row cache instead of paid work")
+
+
+class Output:
+    """Handed to a step's function. Everything written is published together when the function returns.
+
+    Attributes:
+        scratch: local folder named by the step's fingerprint; a retry, a crash or a new run finds what was left there.
+        store: for reading inputs.
+    """
+
+    def __init__(self, step: str, scratch: Path, store: Store, resources: Resources) -> None:
+        self.step, self.scratch, self.store = step, scratch, store
+        self._resources = resources
+        self._pending: dict[str, list[BaseModel]] = {}
+        self._models: dict[str, type[BaseModel]] = {}
+        self._files: list[File] = []
+        self._kept_ids: set[str] = set()
+        self._dropped_ids: set[str] = set()
+        self.funnel: dict[str, Counter[str]] = {}
+        self.rows_in = 0
+        self.rows_kept = 0
+        self.cost = Cost()
+        self.summary: dict[str, Any] = {}
+        self.notes: list[str] = []
+        self.curves: dict[str, list[tuple[int, float]]] = {}
+        self._caches: dict[str, RowCache] = {}
+
+    # Rows
+
+    def rows(self, dataset: Dataset, model: type[Row]) -> Iterator[Row]:
+        """Rows of an input, in order."""
+        return self.store.rows(dataset, model)
+
+    def keep(self, row: BaseModel, of: Identified | None = None) -> None:
+        """Write a row. `of` is the query that it stands for (the row itself by default); many rows may stand for one."""
+        query: Any = of if of is not None else row
+        self._write("kept", row)
+        self.rows_kept += 1
+        if query.id not in self._kept_ids:
+            self._kept_ids.add(query.id)
+            self._count(query.source, "kept")
+
+    def drop(self, query: Identified, reason: str, evidence: str = "") -> None:
+        """Write a query into the ledger as dropped, with its reason and the evidence."""
+        row = Drop(query_id=query.id, source=query.source, step=self.step, reason=str(reason), evidence=evidence)
+        self._dropped_ids.add(query.id)
+        self._write("dropped", row)
+        self._count(query.source, str(reason))
+
+    def attach(self, name: str, row: BaseModel) -> None:
+        """Write a row into a side table of the artifact (evidence, responses), outside of the ledger's count."""
+        self._write(name, row)
+
+    def _count(self, source: str, reason: str) -> None:
+        self.funnel.setdefault(source, Counter())[reason] += 1
+
+    def _write(self, table: str, row: BaseModel) -> None:
+        rows = self._pending.setdefault(table, [])
+        self._models.setdefault(table, type(row))
+        rows.append(row)
+        if len(rows) >= SHARD_ROWS:
+            self._flush(table)
+
+    def _flush(self, table: str) -> None:
+        number = sum(file.path.startswith(f"{table}-") for file in self._files)
+        path = self.scratch / f"{table}-{number:05d}.parquet"
+        rows = self._pending.pop(table)
+        write_shard(path, self._models[table], rows)
+        self._files.append(self.store.put_file(path, path.name, rows=len(rows)))
+        path.unlink()
+
+    # Files, numbers, cost
+
+    def add_folder(self, folder: Path, prefix: str) -> None:
+        """Publish all files below a local folder as `prefix/…`."""
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            self._files.append(self.store.put_file(path, f"{prefix}/{path.relative_to(folder).as_posix()}"))
+
+    def summarize(self, **fields: Any) -> None:
+        """Set fields that the artifact's reference carries (train_step, scores, …). Part of the artifact's digest."""
+        self.summary |= fields
+
+    def log(self, position: int, **values: float) -> None:
+        """Add points to curves (loss, reward, length); they go to MLflow and into the card, never into the digest."""
+        for name, value in values.items():
+            self.curves.setdefault(name, []).append((position, float(value)))
+
+    def note(self, markdown: str) -> None:
+        """Add a paragraph, a table or a sample to the card."""
+        self.notes.append(markdown)
+
+    def spend(self, **amounts: float) -> None:
+        """Add to the cost: prompt_tokens, completion_tokens, usd, cache_hits."""
+        total = {name: getattr(self.cost, name) + amount for name, amount in amounts.items()}
+        self.cost = self.cost.model_copy(update=total)
+
+    def progress(self, total: int | None, label: str = "") -> AbstractContextManager[Progress]:
+        """A progress bar (or, without a terminal, a line now and then): `with … as bar: bar.advance(); bar.say(…)`."""
+        return progress_bar(f"{self.step} {label}".strip(), total)
+
+    def cache(self, namespace: str) -> RowCache:
+        """The row cache of a namespace; closed with the step."""
+        if namespace not in self._caches:
+            self._caches[namespace] = RowCache(self.store, namespace, self.scratch)
+        return self._caches[namespace]
+
+    def resource(self, name: str, open_it: Callable[[], AbstractContextManager[Resource]]) -> Resource:
+        """A thing that lives as long as the run (an inference server, a pool): opened at first use, shared by steps."""
+        return self._resources.get(name, open_it)
+
+    # For the step decorator
+
+    def finish(self, is_dataset: bool) -> list[File]:
+        """Write what is pending; the artifact's files. Adds rows, columns and funnel to a dataset's summary."""
+        for table in list(self._pending):
+            self._flush(table)
+        if is_dataset:
+            model = self._models.get("kept")
+            columns = {f.name: str(f.type) for f in schema_of(model)} if model else {}
+            self.summarize(rows=self.rows_kept, columns=columns, funnel=self.sorted_funnel())
+        return sorted(self._files, key=lambda file: file.path)
+
+    def sorted_funnel(self) -> dict[str, dict[str, int]]:
+        """Source → reason (or `kept`) → queries."""
+        return {source: dict(sorted(counts.items())) for source, counts in sorted(self.funnel.items())}
+
+    def check_conservation(self, rows_in: int) -> None:
+        """Every query that came in was kept or dropped, once.
+
+        Raises:
+            ConservationError: a query is missing from the ledger, or is in it twice.
+        """
+        both = self._kept_ids & self._dropped_ids
+        if both:
+            raise ConservationError(f"{self.step}: {len(both)} queries both kept and dropped, such as {min(both)}")
+        accounted = len(self._kept_ids) + len(self._dropped_ids)
+        if accounted != rows_in:
+            raise ConservationError(
+                f"{self.step}: {rows_in} in, but {len(self._kept_ids)} kept + {len(self._dropped_ids)} dropped; "
+                "every query must be kept or dropped with a reason"
+            )
+
+    def close(self) -> None:
+        """Close the row caches; what they hold stays."""
+        for cache in self._caches.values():
+            cache.close()
+
+
+class ConservationError(RuntimeError):
+    """A step lost or invented a query."""
+
+
+class Resources:
+    """Things that live as long as a run."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, tuple[AbstractContextManager[Any], Any]] = {}
+
+    def get(self, name: str, open_it: Callable[[], AbstractContextManager[Resource]]) -> Resource:
+        """The resource of a name, opened now if it is not open."""
+        if name not in self._open:
+            manager = open_it()
+            self._open[name] = (manager, manager.__enter__())
+        resource: Resource = self._open[name][1]
+        return resource
+
+    def close(self) -> None:
+        """Close all, last opened first."""
+        while self._open:
+            _, (manager, _) = self._open.popitem()
+            manager.__exit__(None, None, None)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON aside, then rename: a reader sees the old or the new text, never half."""
+    aside = path.with_suffix(path.suffix + ".tmp")
+    aside.write_text(json.dumps(value, indent=1), encoding="utf-8")
+    aside.replace(path)

@@ -1,0 +1,130 @@
+"""One pipeline run: its store, its open resources, what its steps did; or, when planning, what they would do."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from pydantic import Field
+
+from infra.artifacts import Artifact, Manifest
+from infra.config import Config
+from infra.output import Cost, Resources
+from infra.runtime import Runtime, storage_options
+from infra.store import Store
+
+
+class StepRecord(Config):
+    """What one step did in one run."""
+
+    label: str = Field(description="name within the pipeline; a step used twice has two labels")
+    phase: str
+    step: str
+    artifact: Artifact
+    cached: bool
+    seconds: float = Field(description="spent in this run")
+    rows_in: int = 0
+    rows_out: int = 0
+    cost: Cost = Field(description="of making the artifact, whenever that was")
+    funnel: dict[str, dict[str, int]] = {}
+
+
+class PlannedStep(Config):
+    """What a step would do."""
+
+    label: str
+    phase: str
+    step: str
+    state: Literal["hit", "miss", "waits"] = Field(description="waits: an input is not made yet")
+    why: str = Field(description="which field or input changed since the last run of the recipe")
+
+
+class Lineage(Protocol):
+    """Where a run is recorded for people; the store's manifests stay the truth."""
+
+    def record(self, record: StepRecord, manifest: Manifest, details: StepDetails) -> None:
+        """Record a finished step."""
+
+    def end(self, failed: bool) -> None:
+        """Close the run's record."""
+
+
+class StepDetails(Config):
+    """What a step leaves beside its artifact: never part of the manifest."""
+
+    cost: Cost = Cost()
+    card: str = ""
+    curves: dict[str, list[tuple[int, float]]] = {}
+
+
+class Run:
+    """One call of a flow: knows no phase."""
+
+    def __init__(self, name: str, runtime: Runtime, planning: bool = False) -> None:
+        self.name, self.runtime, self.planning = name, runtime, planning
+        self.id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
+        self.store = open_store(runtime)
+        self.resources = Resources()
+        self.records: list[StepRecord] = []
+        self.planned: list[PlannedStep] = []
+        self.lineage: Lineage | None = None
+        self.phase = ""
+
+    def last_seen(self, label: str) -> dict[str, Any] | None:
+        """Identity of the last call of a label under this recipe's name."""
+        content = self.store.read_note(f"runs/last/{self.name}/{label}.json")
+        seen: dict[str, Any] | None = json.loads(content) if content else None
+        return seen
+
+    def remember(self, label: str, identity: Mapping[str, Any]) -> None:
+        """Keep the identity of a call, so that a later plan can say what changed."""
+        self.store.note(f"runs/last/{self.name}/{label}.json", json.dumps(identity, sort_keys=True).encode())
+
+
+def open_store(runtime: Runtime) -> Store:
+    """The profile's store."""
+    return Store(runtime.store, runtime.scratch_folder.parent, storage_options(runtime))
+
+
+_current: ContextVar[Run | None] = ContextVar("posttrain_run", default=None)
+
+
+def current_run() -> Run | None:
+    """The run that this code is part of."""
+    return _current.get()
+
+
+@contextmanager
+def active(run: Run) -> Iterator[Run]:
+    """Make `run` the current one; its resources close at the end, its lineage is ended."""
+    token = _current.set(run)
+    failed = True
+    try:
+        yield run
+        failed = False
+    finally:
+        _current.reset(token)
+        run.resources.close()
+        if run.lineage is not None:
+            run.lineage.end(failed)
+
+
+@contextmanager
+def in_phase(run: Run, phase: str) -> Iterator[None]:
+    """Name the phase that the next steps belong to."""
+    before, run.phase = run.phase, phase
+    try:
+        yield
+    finally:
+        run.phase = before
+
+
+def scratch_of(runtime: Runtime, step: str, fingerprint: str) -> Path:
+    """The local folder where unfinished work of a fingerprint lies."""
+    return runtime.scratch_folder / f"{step}-{fingerprint[:24]}"

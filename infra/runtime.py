@@ -1,0 +1,158 @@
+"""Runtime: where a recipe runs and with how much. Never part of any identity; the only reader of the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from infra.config import Config, ConfigError, load_toml
+from infra.vllm_server import VllmConfig
+
+PROFILES = Path(__file__).parent / "profiles"
+# No telemetry, and no look-up at a model hub unless the person's own environment allows it.
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "VLLM_NO_USAGE_STATS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+class Endpoint(Config):
+    """An OpenAI-compatible endpoint that serves one or more roles."""
+
+    base_url: str = Field(description="`https://host/v1`, or `stand-in` for the scripted stand-in that we start")
+    api_key_env: str | None = Field(default=None, description="environment variable that holds the key")
+    max_concurrency: int = Field(default=32, ge=1, description="requests in flight")
+    timeout_s: float = Field(default=120.0, gt=0, description="of one request")
+    max_attempts: int = Field(default=5, ge=1, description="tries of one request on 429, 5xx and time-out")
+    usd_per_million_prompt_tokens: float = Field(default=0.0, ge=0)
+    usd_per_million_completion_tokens: float = Field(default=0.0, ge=0)
+
+
+class TrainingRuntime(Config):
+    """Processes and devices of the trainer."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    num_processes: int = Field(default=1, ge=1, description="ranks on this machine")
+    num_threads: int = Field(default=2, ge=1, description="intra-op threads of a rank; more than one rank on CPU: 1")
+    micro_batch_tokens: int = Field(default=8192, ge=1, description="tokens of one forward pass, padding included")
+    zero_stage: Literal[0, 1, 2, 3] = 0
+    offload_optimizer: bool = False
+    keep_checkpoints: int = Field(default=2, ge=1, description="resume points kept in scratch")
+
+
+class RolloutRuntime(Config):
+    """Inference servers and how requests reach them."""
+
+    server: VllmConfig = VllmConfig()
+    num_servers: int = Field(default=1, ge=1)
+    max_in_flight: int = Field(default=256, ge=1, description="samples in flight over all servers")
+    samples_per_request: int = Field(default=1, ge=1, description="1 lets the balancer place every sample alone")
+
+
+class Runtime(Config):
+    """A profile. The same recipe on another profile makes the same data versions wherever a step is deterministic."""
+
+    store: str = Field(default=".posttrain", description="folder, or s3://bucket/prefix")
+    storage_options: dict[str, str] = Field(default={}, description="for S3: endpoint_url, key and secret by name")
+    scratch: str | None = Field(default=None, description="local folder for unfinished work; required with S3")
+    tracking_uri: str | None = Field(default=None, description="MLflow; by default SQLite inside the store's folder")
+    raw_folder: str | None = Field(default=None, description="folder of raw files, for recipes that read one")
+    endpoints: dict[str, Endpoint] = Field(default={}, description="role (teacher, arbiter, judge, …) → endpoint")
+    training: TrainingRuntime = TrainingRuntime()
+    rollout: RolloutRuntime = RolloutRuntime()
+    verifier_processes: int = Field(default=2, ge=1, description="processes that run math_verify")
+
+    @property
+    def scratch_folder(self) -> Path:
+        """Local folder of unfinished work.
+
+        Raises:
+            ConfigError: the store is remote and no scratch is named.
+        """
+        if self.scratch is not None:
+            return Path(self.scratch).expanduser().resolve()
+        if "://" in self.store:
+            raise ConfigError(f"store {self.store} is remote; set `scratch` to a local folder in the profile")
+        return Path(self.store).expanduser().resolve() / "scratch"
+
+    @property
+    def mlflow_uri(self) -> str:
+        """Tracking URI of MLflow."""
+        if self.tracking_uri is not None:
+            return self.tracking_uri
+        return f"sqlite:///{self.scratch_folder.parent / 'mlflow.db'}"
+
+    def endpoint(self, role: str) -> Endpoint:
+        """The endpoint of a role.
+
+        Raises:
+            ConfigError: the profile names none.
+        """
+        if role not in self.endpoints:
+            raise ConfigError(f"no endpoint for `{role}`; add [endpoints.{role}] with a base_url to the profile")
+        return self.endpoints[role]
+
+
+def load_profile(name_or_path: str, overrides: Mapping[str, object] | None = None) -> Runtime:
+    """A profile by the name of a file in `infra/profiles`, or by path."""
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        path = PROFILES / f"{name_or_path}.toml"
+        if not path.exists():
+            known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
+            raise ConfigError(f"no profile `{name_or_path}`; known: {known}; or give the path of a .toml file")
+    return load_toml(path, Runtime, overrides)
+
+
+def secret(variable: str | None) -> str:
+    """The key that an endpoint names; a dummy where it names none.
+
+    Raises:
+        ConfigError: the variable is not set.
+    """
+    if variable is None:
+        return "no-key"
+    if not os.environ.get(variable):
+        raise ConfigError(f"environment variable {variable} is not set; export the endpoint's key in it")
+    return os.environ[variable]
+
+
+def storage_options(runtime: Runtime) -> dict[str, Any]:
+    """fsspec options of the profile's store; keys come from the environment (AWS_ACCESS_KEY_ID, …) by default."""
+    if not runtime.store.startswith("s3://"):
+        return {}
+    options: dict[str, Any] = dict(runtime.storage_options)
+    endpoint = options.pop("endpoint_url", None)
+    return options | ({"endpoint_url": endpoint} if endpoint else {})
+
+
+def child_environment(**extra: str) -> dict[str, str]:
+    """Environment for a process that we start: this one's, without telemetry, plus `extra`."""
+    return {**os.environ, **QUIET, **extra}
+
+
+# Prefect's embedded API: patient on a busy machine, without the services that only a standing server needs.
+EMBEDDED_PREFECT = {
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+    "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED": "false",
+    "PREFECT_LOGGING_LEVEL": "ERROR",
+}
+
+
+def prepare_environment(home: Path) -> None:
+    """Set, before Prefect or MLflow is imported, what they read at import: no telemetry, own home."""
+    for name, value in (QUIET | EMBEDDED_PREFECT).items():
+        os.environ.setdefault(name, value)
+    # Prefect makes its home, but not the folders above it, and its server then fails to open its database.
+    home.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("PREFECT_HOME", str(home / "prefect"))

@@ -1,0 +1,300 @@
+"""Content-addressed store on a local folder or S3. Done means committed: bytes first, manifest last and once.
+
+Layout: `blobs/ab/<sha256>` bytes, `manifests/<step>/<fingerprint>.json` the truth, `checkouts/<digest>/` local folders
+of artifacts that other programs open, `row_cache/`, `runs/`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import fsspec
+from pydantic import BaseModel
+
+from infra.artifacts import Artifact, Dataset, File, Manifest, Raw, reference
+from infra.fingerprint import canonical_json, file_digest
+from infra.rows import CorruptShardError, read_shard
+
+Row = TypeVar("Row", bound=BaseModel)
+
+
+class StoreError(RuntimeError):
+    """The store cannot do what was asked; the message names the object and the remedy."""
+
+
+class NondeterminismError(StoreError):
+    """A deterministic step gave other bytes for the same fingerprint."""
+
+
+class Store:
+    """A place for artifacts.
+
+    Args:
+        uri: a folder, or `s3://bucket/prefix`.
+        local: a local folder for checkouts of remote artifacts and for temporary files.
+        options: fsspec options of the file system.
+    """
+
+    def __init__(self, uri: str, local: Path, options: Mapping[str, Any] | None = None) -> None:
+        self.is_local = "://" not in uri
+        self.uri = str(Path(uri).expanduser().resolve()) if self.is_local else uri.rstrip("/")
+        self._local = local
+        fs, root = fsspec.core.url_to_fs(self.uri, **(options or {}))
+        self._fs: Any = fs
+        self._root = str(root).rstrip("/")
+        self._checked: set[str] = set()
+
+    # Paths
+
+    def _path(self, *parts: str) -> str:
+        return "/".join([self._root, *parts])
+
+    def _blob(self, sha256: str) -> str:
+        return self._path("blobs", sha256[:2], sha256)
+
+    def manifest_path(self, step: str, fingerprint: str) -> str:
+        """Where the manifest of a step's fingerprint lies or will lie."""
+        return self._path("manifests", step, f"{fingerprint}.json")
+
+    # Publishing
+
+    def put_file(self, source: Path, path: str, rows: int | None = None) -> File:
+        """Store a local file's bytes under their hash; the same bytes twice cost one look-up."""
+        sha256, size = file_digest(source), source.stat().st_size
+        target = self._blob(sha256)
+        if not self._fs.exists(target):
+            self._place(source, target)
+        return File(path=path, sha256=sha256, bytes=size, rows=rows)
+
+    def _place(self, source: Path, target: str) -> None:
+        try:
+            if not self.is_local:
+                self._fs.put_file(str(source), target)
+                return
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+            aside = Path(f"{target}.{uuid.uuid4().hex}.tmp")
+            try:
+                shutil.copyfile(source, aside)
+                _sync(aside)
+                os.replace(aside, target)
+            finally:
+                aside.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(f"cannot write {target}: {error}; free space or check the store's rights") from error
+
+    def publish(self, manifest: Manifest) -> Manifest:
+        """Write the manifest if absent. The loser of a race adopts an equal one, or any for a sampled step.
+
+        Raises:
+            NondeterminismError: a deterministic step was published before with another digest.
+        """
+        path = self.manifest_path(manifest.step, manifest.fingerprint)
+        if self.create(path, canonical_json(manifest).encode()):
+            return manifest
+        first = self.find(manifest.step, manifest.fingerprint)
+        if first is None:
+            raise StoreError(f"{path}: exists but cannot be read; delete it and run again")
+        if first.digest != manifest.digest and not manifest.sampled:
+            raise NondeterminismError(
+                f"step {manifest.step} gave digest {manifest.digest[:12]}, but {first.digest[:12]} is published for the "
+                f"same inputs and config ({path}); the step is not deterministic: mend it or declare it sampled"
+            )
+        return first
+
+    def create(self, path: str, content: bytes) -> bool:
+        """Create an object whole, only if absent. Returns False when it is there already."""
+        try:
+            return self._create_local(Path(path), content) if self.is_local else self._create_remote(path, content)
+        except OSError as error:
+            raise StoreError(f"cannot write {path}: {error}; free space or check the store's rights") from error
+
+    @staticmethod
+    def _create_local(path: Path, content: bytes) -> bool:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            aside.write_bytes(content)
+            _sync(aside)
+            os.link(aside, path)
+            return True
+        except FileExistsError:
+            return False
+        finally:
+            aside.unlink(missing_ok=True)
+
+    def _create_remote(self, path: str, content: bytes) -> bool:
+        try:
+            self._fs.pipe_file(path, content, mode="create")
+            return True
+        except FileExistsError:
+            return False
+        except OSError:
+            # Some servers answer the failed precondition with a bare OSError; whoever lost finds the object there.
+            self._fs.invalidate_cache()
+            if self._fs.exists(path):
+                return False
+            raise
+
+    # Finding
+
+    def find(self, step: str, fingerprint: str) -> Manifest | None:
+        """The published manifest of a fingerprint, or None."""
+        path = self.manifest_path(step, fingerprint)
+        try:
+            return Manifest.model_validate_json(self._fs.cat_file(path))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise StoreError(f"{path}: not a manifest: {error}; delete it and run again") from error
+
+    def find_whole(self, step: str, fingerprint: str) -> Manifest | None:
+        """The published manifest if all its files are there. One whose files are gone is void and is removed."""
+        manifest = self.find(step, fingerprint)
+        if manifest is None or self.is_whole(manifest):
+            return manifest
+        self._fs.rm_file(self.manifest_path(step, fingerprint))
+        return None
+
+    def manifest(self, artifact: Artifact) -> Manifest:
+        """The manifest behind a reference."""
+        found = self.find(artifact.step, artifact.fingerprint or "")
+        if found is None:
+            raise StoreError(f"{artifact.name}: its manifest {artifact.uri} is gone; run the pipeline again")
+        return found
+
+    def reference(self, manifest: Manifest) -> Artifact:
+        """The typed reference to a manifest of this store."""
+        return reference(manifest, self.manifest_path(manifest.step, manifest.fingerprint))
+
+    def is_whole(self, manifest: Manifest) -> bool:
+        """True when every file is there with its size. Content is checked when it is read."""
+        return all(self._has(file) for file in manifest.files)
+
+    def _has(self, file: File) -> bool:
+        try:
+            return bool(self._fs.size(self._blob(file.sha256)) == file.bytes)
+        except FileNotFoundError:
+            return False
+
+    def manifests(self) -> Iterator[Manifest]:
+        """All published manifests."""
+        self._fs.invalidate_cache()
+        for path in sorted(self._fs.glob(self._path("manifests", "*", "*.json"))):
+            yield Manifest.model_validate_json(self._fs.cat_file(path))
+
+    # Reading
+
+    def local_file(self, file: File) -> Path:
+        """A local path that holds the file's bytes; checked against the hash once for each process.
+
+        Raises:
+            CorruptShardError: the stored bytes are not those that were published.
+        """
+        blob = self._blob(file.sha256)
+        path = Path(blob) if self.is_local else self._local / "blobs" / file.sha256[:2] / file.sha256
+        if not path.exists():
+            self._fetch(blob, path)
+        if file.sha256 not in self._checked:
+            if file_digest(path) != file.sha256:
+                raise CorruptShardError(f"{path} ({file.path}): bytes differ from the manifest; delete it and run again")
+            self._checked.add(file.sha256)
+        return path
+
+    def _fetch(self, blob: str, path: Path) -> None:
+        if self.is_local:
+            raise StoreError(f"{blob} is missing from the store; delete the manifest that names it and run again")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            self._fs.get_file(blob, str(aside))
+            os.replace(aside, path)
+        except FileNotFoundError:
+            raise StoreError(f"{blob} is missing from the store; delete its manifest and run again") from None
+        finally:
+            aside.unlink(missing_ok=True)
+
+    def rows(self, dataset: Dataset, model: type[Row], prefix: str = "kept") -> Iterator[Row]:
+        """Rows of a data version, in order."""
+        for file in self.manifest(dataset).files:
+            if file.path.startswith(f"{prefix}-"):
+                yield from read_shard(self.local_file(file), model)
+
+    def file(self, artifact: Artifact, path: str) -> Raw:
+        """One file of a folder artifact, as a raw input."""
+        if artifact.is_pending:
+            return Raw(name=path, digest="", uri="", parents=(), step=artifact.step)
+        for file in self.manifest(artifact).files:
+            if file.path == path:
+                uri = str(self.local_file(file))
+                return Raw(name=path, digest=file.sha256, uri=uri, parents=(artifact.digest,), step=artifact.step)
+        raise StoreError(f"{artifact.name} holds no file {path}; it holds {[f.path for f in self.manifest(artifact).files]}")
+
+    def checkout(self, artifact: Artifact, prefix: str = "model") -> Path:
+        """A local folder with the artifact's files below `prefix/`, for programs that open folders."""
+        folder = self._local / "checkouts" / f"{artifact.step}-{artifact.digest[:16]}" / prefix
+        for file in self.manifest(artifact).files:
+            if file.path.startswith(f"{prefix}/"):
+                _link(self.local_file(file), folder / file.path.removeprefix(f"{prefix}/"))
+        if not folder.exists():
+            raise StoreError(f"{artifact.name} has no files below {prefix}/")
+        return folder
+
+    # Small mutable notes (what was computed last); never identity
+
+    def note(self, name: str, content: bytes) -> None:
+        """Write a small object, replacing an older one."""
+        aside = self._local / f"note-{uuid.uuid4().hex}"
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_bytes(content)
+        try:
+            self._place(aside, self._path(name))
+        finally:
+            aside.unlink(missing_ok=True)
+
+    def read_note(self, name: str) -> bytes | None:
+        """A small object, or None."""
+        try:
+            return bytes(self._fs.cat_file(self._path(name)))
+        except FileNotFoundError:
+            return None
+
+    def notes(self, folder: str) -> list[str]:
+        """Names of the notes below a folder."""
+        self._fs.invalidate_cache()
+        found = self._fs.glob(self._path(folder, "*"))
+        return sorted(str(path).removeprefix(f"{self._root}/") for path in found)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _link(source: Path, target: Path) -> None:
+    """Place `source` at `target` whole; a hard link where the file system allows it."""
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f"{target.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        os.link(source, aside)
+    except OSError:
+        shutil.copyfile(source, aside)
+    os.replace(aside, target)
+
+
+def raw_file(path: Path, name: str) -> Raw:
+    """A file from outside as an input; its digest is that of its bytes.
+
+    Raises:
+        StoreError: no such file.
+    """
+    if not path.is_file():
+        raise StoreError(f"{path}: no such raw file; put it there, or take its source out of the recipe")
+    return Raw(name=name, digest=file_digest(path), uri=str(path.resolve()))
+

@@ -1,0 +1,1 @@
+"""How each phase does its work: one package a phase, and the capabilities that phases share."""
