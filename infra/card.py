@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 from infra.artifacts import Manifest
 
 
-def render_card(
-    manifest: Manifest, notes: Sequence[str], curves: Mapping[str, Sequence[tuple[int, float]]]
-) -> str:
+def render_card(manifest: Manifest, notes: Sequence[str], curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
     """Title, identity, funnel, curves in brief, then the step's own notes."""
     parts = [
         f"# {manifest.name}",

@@ -31,7 +31,8 @@ def canonical(value: Any) -> Any:
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, Mapping):
-        return {_key(key): canonical(item) for key, item in sorted(value.items())}
+        items = {_key(key): item for key, item in value.items()}
+        return {key: canonical(items[key]) for key in sorted(items)}
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
         return [canonical(item) for item in value]
     raise TypeError(f"{type(value).__name__} cannot be part of an identity: {value!r}; use plain values or a Config")

@@ -52,9 +52,13 @@ class MlflowLineage:
     def record(self, record: StepRecord, manifest: Manifest, details: StepDetails) -> None:
         """A child run with parameters, dataset inputs, model edges, curves, scores and the card."""
         tags = {
-            "mlflow.runName": record.label, "mlflow.parentRunId": self.run_id, "posttrain.phase": record.phase,
-            "posttrain.step": record.step, "posttrain.cached": str(record.cached).lower(),
-            "posttrain.fingerprint": manifest.fingerprint, "posttrain.digest": manifest.digest,
+            "mlflow.runName": record.label,
+            "mlflow.parentRunId": self.run_id,
+            "posttrain.phase": record.phase,
+            "posttrain.step": record.step,
+            "posttrain.cached": str(record.cached).lower(),
+            "posttrain.fingerprint": manifest.fingerprint,
+            "posttrain.digest": manifest.digest,
             "posttrain.uri": record.artifact.uri,
         }
         child = self._client.create_run(self.experiment_id, tags=tags).info.run_id
@@ -91,8 +95,12 @@ class MlflowLineage:
 
         source = json.dumps({"kind": parent.kind, "digest": parent.digest, "fingerprint": parent.fingerprint})
         dataset = MlflowDataset(
-            name=parent.name, digest=parent.digest[:DIGEST_CHARS], source_type="posttrain", source=source,
-            schema=None, profile=None,
+            name=parent.name,
+            digest=parent.digest[:DIGEST_CHARS],
+            source_type="posttrain",
+            source=source,
+            schema=None,
+            profile=None,
         )
         return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", context)])
 
@@ -118,9 +126,11 @@ class MlflowLineage:
 
     def _new_model(self, child: str, manifest: Manifest) -> str:
         model = self._mlflow.create_external_model(
-            name=manifest.name, source_run_id=child, experiment_id=self.experiment_id,
+            name=manifest.name,
+            source_run_id=child,
+            experiment_id=self.experiment_id,
             tags={"digest": manifest.digest, "fingerprint": manifest.fingerprint, "step": manifest.step},
-            params={key: value for key, value in _flat(manifest.config)},
+            params=dict(_flat(manifest.config)),
         )
         self._client.finalize_logged_model(model.model_id, "READY")
         return str(model.model_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -58,6 +58,7 @@ class Output:
         self._files: list[File] = []
         self._kept_ids: set[str] = set()
         self._dropped_ids: set[str] = set()
+        self._doubled_ids: set[str] = set()
         self.funnel: dict[str, Counter[str]] = {}
         self.rows_in = 0
         self.rows_kept = 0
@@ -74,18 +75,20 @@ class Output:
         return self.store.rows(dataset, model)
 
     def keep(self, row: BaseModel, of: Identified | None = None) -> None:
-        """Write a row. `of` is the query that it stands for (the row itself by default); many rows may stand for one."""
+        """Write a row. `of`: the query that it stands for, and many rows may stand for one; by default the row itself."""
         query: Any = of if of is not None else row
         self._write("kept", row)
         self.rows_kept += 1
         if query.id not in self._kept_ids:
             self._kept_ids.add(query.id)
             self._count(query.source, "kept")
+        elif of is None:
+            self._doubled_ids.add(query.id)
 
     def drop(self, query: Identified, reason: str, evidence: str = "") -> None:
         """Write a query into the ledger as dropped, with its reason and the evidence."""
         row = Drop(query_id=query.id, source=query.source, step=self.step, reason=str(reason), evidence=evidence)
-        self._dropped_ids.add(query.id)
+        (self._doubled_ids if query.id in self._dropped_ids else self._dropped_ids).add(query.id)
         self._write("dropped", row)
         self._count(query.source, str(reason))
 
@@ -175,6 +178,11 @@ class Output:
         both = self._kept_ids & self._dropped_ids
         if both:
             raise ConservationError(f"{self.step}: {len(both)} queries both kept and dropped, such as {min(both)}")
+        if self._doubled_ids:
+            raise ConservationError(
+                f"{self.step}: {len(self._doubled_ids)} queries kept or dropped twice, such as {min(self._doubled_ids)}; "
+                "give `of=query` where many rows stand for one"
+            )
         accounted = len(self._kept_ids) + len(self._dropped_ids)
         if accounted != rows_in:
             raise ConservationError(
@@ -196,21 +204,20 @@ class Resources:
     """Things that live as long as a run."""
 
     def __init__(self) -> None:
-        self._open: dict[str, tuple[AbstractContextManager[Any], Any]] = {}
+        self._open: dict[str, Any] = {}
+        self._stack = ExitStack()
 
     def get(self, name: str, open_it: Callable[[], AbstractContextManager[Resource]]) -> Resource:
         """The resource of a name, opened now if it is not open."""
         if name not in self._open:
-            manager = open_it()
-            self._open[name] = (manager, manager.__enter__())
-        resource: Resource = self._open[name][1]
+            self._open[name] = self._stack.enter_context(open_it())
+        resource: Resource = self._open[name]
         return resource
 
     def close(self) -> None:
-        """Close all, last opened first."""
-        while self._open:
-            _, (manager, _) = self._open.popitem()
-            manager.__exit__(None, None, None)
+        """Close all, last opened first; one that fails to close does not keep the others open."""
+        self._open.clear()
+        self._stack.close()
 
 
 def write_json(path: Path, value: Any) -> None:

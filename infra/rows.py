@@ -1,4 +1,4 @@
-"""Pydantic rows ⇄ Parquet shards. Plain fields are native columns, nested ones JSON text; equal rows give equal bytes."""
+"""Pydantic rows ⇄ Parquet shards: plain fields are native columns, nested ones JSON text; equal rows, equal bytes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from enum import Enum
 from functools import cache
 from pathlib import Path
-from types import NoneType
-from typing import Any, TypeVar, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -53,16 +53,15 @@ def _json_columns(model: type[BaseModel]) -> frozenset[str]:
 
 
 def _is_text(annotation: Any) -> bool:
-    parts = [part for part in get_args(annotation) if part is not NoneType] or [annotation]
+    is_union = get_origin(annotation) in (Union, UnionType)
+    parts = [part for part in get_args(annotation) if part is not NoneType] if is_union else [annotation]
     return all(isinstance(part, type) and issubclass(part, str) for part in parts)
 
 
 def write_shard(path: Path, model: type[Row], rows: Sequence[Row]) -> None:
     """Write `rows` as one zstd Parquet file at `path`."""
     nested = _json_columns(model)
-    columns = {
-        name: [_encode(getattr(row, name), name in nested) for row in rows] for name in model.model_fields
-    }
+    columns = {name: [_encode(getattr(row, name), name in nested) for row in rows] for name in model.model_fields}
     pq.write_table(pa.table(columns, schema=schema_of(model)), path, compression="zstd")
 
 

@@ -100,6 +100,18 @@ def current_run() -> Run | None:
     return _current.get()
 
 
+def require_run() -> Run:
+    """The current run.
+
+    Raises:
+        RuntimeError: there is none.
+    """
+    run = current_run()
+    if run is None:
+        raise RuntimeError("no run is active; open one with `with active(Run(…))`")
+    return run
+
+
 @contextmanager
 def active(run: Run) -> Iterator[Run]:
     """Make `run` the current one; its resources close at the end, its lineage is ended."""
@@ -110,9 +122,11 @@ def active(run: Run) -> Iterator[Run]:
         failed = False
     finally:
         _current.reset(token)
-        run.resources.close()
-        if run.lineage is not None:
-            run.lineage.end(failed)
+        try:
+            run.resources.close()
+        finally:
+            if run.lineage is not None:
+                run.lineage.end(failed)
 
 
 @contextmanager

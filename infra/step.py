@@ -60,7 +60,12 @@ class Step(Generic[Made]):
     """A decorated function. Calling it returns the reference to its artifact; `inner` is the function itself."""
 
     def __init__(
-        self, inner: Callable[..., None], produces: type[Made], version: int, conserves: str | None, sampled: bool,
+        self,
+        inner: Callable[..., None],
+        produces: type[Made],
+        version: int,
+        conserves: str | None,
+        sampled: bool,
         retries: int,
     ) -> None:
         functools.update_wrapper(self, inner)
@@ -76,7 +81,9 @@ class Step(Generic[Made]):
         """Find or make the artifact. `label` names this use of the step where it is used more than once."""
         run = current_run()
         if run is None:
-            raise StepError(f"step {self.name} was called outside of a flow; call it from one, or use `.inner` in a test")
+            raise StepError(
+                f"step {self.name} was called outside of a flow; call it from one, or use `.inner` in a test"
+            )
         call = self._bind(args, kwargs, label or self.name)
         if run.planning:
             return self._plan(run, call)
@@ -137,8 +144,15 @@ class Step(Generic[Made]):
             out.close()
         parents = {n: tuple(Parent.model_validate(_parent(a)) for a in group) for n, group in call.inputs.items()}
         manifest = Manifest(
-            kind=_KINDS[self.produces], name=call.label, step=self.name, version=self.version, sampled=self.sampled,
-            fingerprint=key, config=canonical(call.config) or {}, parents=parents, files=tuple(files),
+            kind=_KINDS[self.produces],
+            name=call.label,
+            step=self.name,
+            version=self.version,
+            sampled=self.sampled,
+            fingerprint=key,
+            config=canonical(call.config) or {},
+            parents=parents,
+            files=tuple(files),
             summary=canonical(out.summary),
         )
         cost = out.cost.model_copy(update={"seconds": time.monotonic() - started})
@@ -164,9 +178,16 @@ class Step(Generic[Made]):
         funnel = artifact.funnel if isinstance(artifact, Dataset) else {}
         counted = sum(sum(reasons.values()) for reasons in funnel.values())
         return StepRecord(
-            label=call.label, phase=run.phase, step=self.name, artifact=artifact, cached=cached, seconds=seconds,
+            label=call.label,
+            phase=run.phase,
+            step=self.name,
+            artifact=artifact,
+            cached=cached,
+            seconds=seconds,
             rows_in=inputs[0].rows if inputs else counted,
-            rows_out=artifact.rows if isinstance(artifact, Dataset) else 0, cost=details.cost, funnel=funnel,
+            rows_out=artifact.rows if isinstance(artifact, Dataset) else 0,
+            cost=details.cost,
+            funnel=funnel,
         )
 
 

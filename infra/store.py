@@ -10,6 +10,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -66,10 +67,10 @@ class Store:
     def put_file(self, source: Path, path: str, rows: int | None = None) -> File:
         """Store a local file's bytes under their hash; the same bytes twice cost one look-up."""
         sha256, size = file_digest(source), source.stat().st_size
-        target = self._blob(sha256)
-        if not self._fs.exists(target):
-            self._place(source, target)
-        return File(path=path, sha256=sha256, bytes=size, rows=rows)
+        file = File(path=path, sha256=sha256, bytes=size, rows=rows)
+        if not self._has(file):  # absent, or torn: then whole bytes take its place
+            self._place(source, self._blob(sha256))
+        return file
 
     def _place(self, source: Path, target: str) -> None:
         try:
@@ -81,7 +82,7 @@ class Store:
             try:
                 shutil.copyfile(source, aside)
                 _sync(aside)
-                os.replace(aside, target)
+                aside.replace(target)
             finally:
                 aside.unlink(missing_ok=True)
         except OSError as error:
@@ -157,7 +158,8 @@ class Store:
         manifest = self.find(step, fingerprint)
         if manifest is None or self.is_whole(manifest):
             return manifest
-        self._fs.rm_file(self.manifest_path(step, fingerprint))
+        with suppress(FileNotFoundError):  # another process voids it too
+            self._fs.rm_file(self.manifest_path(step, fingerprint))
         return None
 
     def manifest(self, artifact: Artifact) -> Manifest:
@@ -201,7 +203,9 @@ class Store:
             self._fetch(blob, path)
         if file.sha256 not in self._checked:
             if file_digest(path) != file.sha256:
-                raise CorruptShardError(f"{path} ({file.path}): bytes differ from the manifest; delete it and run again")
+                raise CorruptShardError(
+                    f"{path} ({file.path}): bytes differ from the manifest; delete it and run again"
+                )
             self._checked.add(file.sha256)
         return path
 
@@ -212,7 +216,7 @@ class Store:
         aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
         try:
             self._fs.get_file(blob, str(aside))
-            os.replace(aside, path)
+            aside.replace(path)
         except FileNotFoundError:
             raise StoreError(f"{blob} is missing from the store; delete its manifest and run again") from None
         finally:
@@ -232,7 +236,9 @@ class Store:
             if file.path == path:
                 uri = str(self.local_file(file))
                 return Raw(name=path, digest=file.sha256, uri=uri, parents=(artifact.digest,), step=artifact.step)
-        raise StoreError(f"{artifact.name} holds no file {path}; it holds {[f.path for f in self.manifest(artifact).files]}")
+        raise StoreError(
+            f"{artifact.name} holds no file {path}; it holds {[f.path for f in self.manifest(artifact).files]}"
+        )
 
     def checkout(self, artifact: Artifact, prefix: str = "model") -> Path:
         """A local folder with the artifact's files below `prefix/`, for programs that open folders."""
@@ -285,7 +291,7 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, aside)
     except OSError:
         shutil.copyfile(source, aside)
-    os.replace(aside, target)
+    aside.replace(target)
 
 
 def raw_file(path: Path, name: str) -> Raw:
@@ -297,4 +303,3 @@ def raw_file(path: Path, name: str) -> Raw:
     if not path.is_file():
         raise StoreError(f"{path}: no such raw file; put it there, or take its source out of the recipe")
     return Raw(name=name, digest=file_digest(path), uri=str(path.resolve()))
-

@@ -10,7 +10,7 @@ from pydantic import Field
 from infra.artifacts import Drop
 from infra.config import Config
 
-__all__ = ["Completion", "Domain", "Drop", "Message", "Outcome", "Query", "Response", "Rollout", "Verdict"]
+__all__ = ["Domain", "Drop", "Message", "Outcome", "Query", "Response", "Rollout", "Verdict"]
 
 
 class Domain(StrEnum):
@@ -100,16 +100,6 @@ class Verdict(Config):
     method: str = Field(default="", description="what decided: string, numeric, math_verify, tests, instructions, …")
     ms: float = Field(default=0.0, description="milliseconds of grading, without queueing; never part of identity")
     detail: str = ""
-
-
-class Completion(Config):
-    """One sampled continuation, as token ids; `completion_ids` and `logprobs` have the same length."""
-
-    prompt_ids: tuple[int, ...]
-    completion_ids: tuple[int, ...]
-    logprobs: tuple[float, ...] = Field(description="natural log, of the sampled token, at the sampling temperature")
-    text: str
-    finish_reason: str = Field(description="stop or length")
 
 
 class Rollout(Config):

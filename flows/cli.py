@@ -1,0 +1,158 @@
+"""posttrain: run and plan recipes. Imports no torch, Prefect or MLflow before a run needs them."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import tomllib
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from infra.config import ConfigError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Public questions → curated data → SFT → two-stage GRPO → benchmark scores.",
+)
+console = Console()
+errors = Console(stderr=True)
+
+RecipeArgument = Annotated[str, typer.Argument(help="Name of a recipe in flows/recipes, or the path of a TOML file.")]
+ProfileOption = Annotated[str, typer.Option(help="Name of a profile in infra/profiles, or the path of a TOML file.")]
+StoreOption = Annotated[
+    str | None, typer.Option(help="Store: a folder, or s3://bucket/prefix. Default: the profile's.")
+]
+RawOption = Annotated[str | None, typer.Option("--raw", help="Folder of raw files, for recipes that read one.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a recipe field: --set sft.lr=1e-3 (TOML value). Repeatable.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, nothing else.")]
+
+RUN_EPILOG = (
+    "Examples:\n\n  posttrain run smoke\n\n  posttrain run smoke --set model.seed=1 --json > report.json\n\n"
+    "  posttrain run real-sample --raw FOLDER\n\nRun the same command again after an interruption: it goes on."
+)
+
+
+@app.command(epilog=RUN_EPILOG)
+def run(
+    recipe: RecipeArgument,
+    profile: ProfileOption = "local",
+    store: StoreOption = None,
+    raw: RawOption = None,
+    override: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a recipe from raw questions to benchmark scores; what is in the store already is not made again."""
+    from flows.recipe import load_recipe
+    from infra.runtime import prepare_environment
+
+    started = time.monotonic()
+    chosen = load_recipe(recipe, _overrides(override))
+    runtime = _runtime(profile, store, raw)
+    prepare_environment(runtime.scratch_folder.parent)
+    _run(chosen, runtime, started, as_json)
+
+
+def _run(recipe: Any, runtime: Any, started: float, as_json: bool) -> None:
+    from flows.post_train import post_train
+    from flows.report import build_report, print_report
+    from infra.lineage import MlflowLineage
+    from infra.run import Run, active
+
+    with active(Run(recipe.name, runtime)) as current:
+        errors.print(f"recipe [bold]{recipe.name}[/], run {current.id}, store {current.store.uri}", highlight=False)
+        lineage = MlflowLineage(current)
+        current.lineage = lineage
+        made = post_train(recipe, runtime)
+        report = build_report(current, made.reports, made.checkpoint, time.monotonic() - started, lineage.page)
+        current.store.note(f"runs/{current.id}.json", report.model_dump_json(indent=1).encode())
+    if as_json:
+        print(report.model_dump_json(indent=1))
+    else:
+        print_report(report, console)
+
+
+@app.command(epilog="Examples:\n\n  posttrain plan smoke\n\n  posttrain plan smoke --set sft.lr=1e-3 --json")
+def plan(
+    recipe: RecipeArgument,
+    profile: ProfileOption = "local",
+    store: StoreOption = None,
+    raw: RawOption = None,
+    override: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show, without running anything, which steps are in the store and what changed since the last run."""
+    from flows.post_train import post_train
+    from flows.recipe import load_recipe
+    from flows.report import plan_table
+    from infra.run import Run, active
+
+    chosen = load_recipe(recipe, _overrides(override))
+    runtime = _runtime(profile, store, raw)
+    with active(Run(chosen.name, runtime, planning=True)) as current:
+        post_train(chosen, runtime)
+    if as_json:
+        print(json.dumps([line.model_dump() for line in current.planned], indent=1))
+    else:
+        console.print(plan_table(current.planned))
+
+
+def _runtime(profile: str, store: str | None, raw: str | None) -> Any:
+    from infra.runtime import load_profile
+
+    given = {"store": store, "raw_folder": raw}
+    return load_profile(profile, {key: value for key, value in given.items() if value is not None})
+
+
+def _overrides(pairs: list[str] | None) -> dict[str, Any]:
+    """`key=value` texts as dotted keys and TOML values.
+
+    Raises:
+        ConfigError: a text has no `=`, or its value is not TOML.
+    """
+    overrides: dict[str, Any] = {}
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        try:
+            overrides[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            raise ConfigError(
+                f"--set {pair}: not KEY=VALUE with a TOML value; write text in quotes: --set 'a.b=\"text\"'"
+            ) from None
+        if not equals:
+            raise ConfigError(f"--set {pair}: no `=`; write --set key=value")
+    return overrides
+
+
+def main() -> None:
+    """Run the command line: one clear error and an exit code other than 0 when something is wrong."""
+    try:
+        app(standalone_mode=True)
+    except KeyboardInterrupt:
+        errors.print("interrupted; run the same command again and it goes on", style="yellow")
+        sys.exit(130)
+    except Exception as error:
+        sys.exit(_tell(error))
+
+
+def _tell(error: Exception) -> int:
+    """Print one error; the trace goes to a file, since the message is what helps."""
+    trace = Path(".posttrain-error.log").absolute()
+    trace.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    errors.print(f"[bold red]error[/] {type(error).__name__}: ", end="")
+    errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
+    errors.print(f"nothing half-made was published; the trace is in {trace}", style="dim", soft_wrap=True)
+    return 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""What a person sees at the end of a run: phases, scores with intervals, funnel, where things lie. Also as JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import Field
+from rich.console import Console
+from rich.table import Table
+
+from infra.artifacts import Report, Score
+from infra.config import Config
+from infra.run import PlannedStep, Run
+from tasks.benchmark.scores import PairedGain, paired_gain, problem_scores
+
+
+class StepLine(Config):
+    """One step of the run."""
+
+    phase: str
+    label: str
+    rows_in: int
+    rows_out: int
+    state: str = Field(description="run or cached")
+    seconds: float
+    digest: str
+
+
+class ScoreLine(Config):
+    """One benchmark after one training phase; `gain` is paired with the line before."""
+
+    after: str
+    benchmark: str
+    score: Score
+    gain: PairedGain | None
+
+
+class RunReport(Config):
+    """Everything that `posttrain run` reports."""
+
+    recipe: str
+    run: str
+    seconds: float
+    steps: tuple[StepLine, ...]
+    scores: tuple[ScoreLine, ...]
+    funnel: dict[str, dict[str, int]] = Field(
+        description="source → {reason or `kept`: raw rows}, over all curation steps"
+    )
+    checkpoint: str = Field(description="Hugging Face folder of the last checkpoint")
+    checkpoint_digest: str
+    store: str
+    mlflow_command: str
+    mlflow_page: str
+    stand_ins: tuple[str, ...] = Field(description="roles that the scripted stand-in played")
+
+
+def build_report(run: Run, reports: Sequence[Report], checkpoint: Any, seconds: float, page: str) -> RunReport:
+    """Gather the report of a finished run."""
+    lines = tuple(
+        StepLine(
+            phase=r.phase,
+            label=r.label,
+            rows_in=r.rows_in,
+            rows_out=r.rows_out,
+            digest=r.artifact.digest,
+            state="cached" if r.cached else "run",
+            seconds=round(r.seconds, 2),
+        )
+        for r in run.records
+    )
+    endpoints = run.runtime.endpoints
+    return RunReport(
+        recipe=run.name,
+        run=run.id,
+        seconds=round(seconds, 1),
+        steps=lines,
+        scores=_score_lines(run, reports),
+        funnel=total_funnel(run),
+        checkpoint=str(run.store.checkout(checkpoint)),
+        checkpoint_digest=checkpoint.digest,
+        store=run.store.uri,
+        mlflow_command=f"mlflow server --backend-store-uri {run.runtime.mlflow_uri} --port 5000",
+        mlflow_page=f"http://127.0.0.1:5000/{page}",
+        stand_ins=tuple(sorted(role for role, endpoint in endpoints.items() if endpoint.base_url == "stand-in")),
+    )
+
+
+def total_funnel(run: Run) -> dict[str, dict[str, int]]:
+    """Source → reason → raw rows over the curation steps; `kept` is what the last of them kept. Rows in = sum."""
+    totals: dict[str, Counter[str]] = {}
+    for record in run.records:
+        if record.phase not in CURATION or record.step in NOT_COUNTED:
+            continue
+        for source, counts in record.funnel.items():
+            total = totals.setdefault(source, Counter())
+            total.update({reason: count for reason, count in counts.items() if reason != "kept"})
+            total["kept"] = counts.get("kept", 0)
+        for source in record_sources_without(record.funnel, totals, record.step):
+            totals[source]["kept"] = 0
+    return {source: dict(sorted(counts.items())) for source, counts in sorted(totals.items())}
+
+
+# The phases whose steps keep or drop raw rows, and the steps among them that make something else of them.
+CURATION = {"ingest", "filter-queries", "verify", "synthesize"}
+NOT_COUNTED = {"ingest-benchmark", "collect-answers", "synthesize-responses", "generate-corpus"}
+
+
+def record_sources_without(funnel: dict[str, dict[str, int]], totals: dict[str, Counter[str]], step: str) -> list[str]:
+    """Sources that a step over all sources no longer saw: nothing of them is left."""
+    return [] if step == "ingest-source" else [source for source in totals if source not in funnel]
+
+
+def _score_lines(run: Run, reports: Sequence[Report]) -> tuple[ScoreLine, ...]:
+    lines: list[ScoreLine] = []
+    before: dict[str, dict[str, float]] = {}
+    for report in reports:
+        now = problem_scores(run.store, report)
+        for benchmark, score in report.scores.items():
+            gain = paired_gain(before[benchmark], now[benchmark]) if benchmark in before else None
+            lines.append(
+                ScoreLine(after=report.name.removeprefix("scores "), benchmark=benchmark, score=score, gain=gain)
+            )
+        before = now
+    return tuple(lines)
+
+
+def print_report(report: RunReport, console: Console) -> None:
+    """Tables for a person."""
+    console.print(_steps_table(report))
+    console.print(_funnel_table(report))
+    console.print(_scores_table(report))
+    if report.stand_ins:
+        console.print(f"scripted stand-in, no real model, played: {', '.join(report.stand_ins)}", style="yellow")
+    console.print(f"[bold]recipe {report.recipe}[/] finished in {report.seconds:.0f} s; run {report.run}")
+    for name, value in (
+        ("checkpoint", report.checkpoint),
+        ("store", report.store),
+        ("lineage", report.mlflow_command),
+        ("then open", report.mlflow_page),
+    ):
+        console.print(f"  {name:<11} {value}", soft_wrap=True, highlight=False)
+
+
+def _steps_table(report: RunReport) -> Table:
+    table = Table(title="Phases", title_justify="left")
+    for name in ("phase", "step", "rows in", "rows out", "state", "seconds"):
+        table.add_column(name, justify="right" if name in {"rows in", "rows out", "seconds"} else "left")
+    before = ""
+    for line in report.steps:
+        phase = line.phase if line.phase != before else ""
+        before = line.phase
+        counts = (str(line.rows_in or ""), str(line.rows_out or ""))
+        table.add_row(phase, line.label, *counts, line.state, f"{line.seconds:.1f}")
+    return table
+
+
+def _funnel_table(report: RunReport) -> Table:
+    reasons = sorted({reason for counts in report.funnel.values() for reason in counts} - {"kept"})
+    table = Table(title="Funnel: every raw row, by source and reason", title_justify="left")
+    for name in ("source", "raw", "kept", *reasons):
+        table.add_column(name.replace("_", " "), justify="left" if name == "source" else "right")
+    for source, counts in report.funnel.items():
+        cells = [sum(counts.values()), counts.get("kept", 0), *(counts.get(reason, 0) for reason in reasons)]
+        table.add_row(source, *(str(cell or "·") for cell in cells))
+    return table
+
+
+def _scores_table(report: RunReport) -> Table:
+    table = Table(title="Scores, in points, with 95 % intervals", title_justify="left")
+    for name in ("after", "benchmark", "measure", "score", "gain over the line before (paired)"):
+        table.add_column(name)
+    for line in report.scores:
+        score = line.score
+        gain = "" if line.gain is None else f"{_points(line.gain.mean, sign=True)} {_interval(line.gain)}"
+        measure = f"avg@{score.k}, {score.n} problems"
+        table.add_row(line.after, line.benchmark, measure, f"{_points(score.mean)} {_interval(score)}", gain)
+    return table
+
+
+def _points(share: float, sign: bool = False) -> str:
+    return f"{100 * share:+.1f}" if sign else f"{100 * share:.1f}"
+
+
+def _interval(value: Score | PairedGain) -> str:
+    return f"[{100 * value.low:.1f}, {100 * value.high:.1f}]"
+
+
+def plan_table(planned: Sequence[PlannedStep]) -> Table:
+    """What a run would do, step by step."""
+    table = Table(title="Plan", title_justify="left")
+    for name in ("phase", "step", "state", "why"):
+        table.add_column(name)
+    style = {"hit": "green", "miss": "yellow", "waits": "dim"}
+    for line in planned:
+        table.add_row(line.phase, line.label, line.state, line.why, style=style[line.state])
+    return table

@@ -1,0 +1,15 @@
+"""Phase 4: teacher responses, filtered for quality, as samples to fine-tune on."""
+
+from __future__ import annotations
+
+from flows.recipe import Recipe
+from infra.artifacts import Dataset
+from infra.step import phase
+from tasks.synthesize.steps import select_samples, synthesize_responses
+
+
+@phase
+def synthesize(queries: Dataset, recipe: Recipe) -> Dataset:
+    """Ask for several responses a query and keep the ones that pass."""
+    responses = synthesize_responses(queries, config=recipe.synthesize)
+    return select_samples(queries, responses, config=recipe.synthesize)

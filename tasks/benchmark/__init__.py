@@ -1,0 +1,1 @@
+"""Evaluation: avg@k with an interval, generations kept."""

@@ -1,0 +1,1 @@
+"""Which queries stay: rules, duplicates, leaks of benchmarks. Every drop carries its reason and evidence."""

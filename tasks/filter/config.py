@@ -1,0 +1,74 @@
+"""Policy of the filters: thresholds and switches; the signals that they judge are in the rule modules."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from infra.config import Config
+from tasks.records import Domain
+
+ALL_DOMAINS = tuple(Domain)
+CHECKABLE = (Domain.MATH, Domain.SCIENCE)
+
+
+class RulesConfig(Config):
+    """Each rule names the domains in which it drops; an empty list turns it off."""
+
+    url: tuple[Domain, ...] = Field(default=ALL_DOMAINS, description="drop a query with a URL (recipes: AM, SK)")
+    image: tuple[Domain, ...] = Field(default=ALL_DOMAINS, description="drop a query that needs an image or figure")
+    proof: tuple[Domain, ...] = Field(default=CHECKABLE, description="drop what asks for a proof")
+    multi_part: tuple[Domain, ...] = Field(default=CHECKABLE, description="drop what asks several questions")
+    incomplete: tuple[Domain, ...] = Field(default=(Domain.MATH,), description="drop what breaks off or asks nothing")
+    answer_missing: tuple[Domain, ...] = Field(default=CHECKABLE, description="drop what has no ground truth")
+    tests_missing: tuple[Domain, ...] = Field(default=(Domain.CODE,), description="drop what has no tests")
+    constraints_missing: tuple[Domain, ...] = Field(
+        default=(), description="drop what has no checkable instructions; off, since such rows can be judged by a model"
+    )
+    max_prompt_chars: int = Field(default=16_000, ge=1, description="longest dialog that stays, in characters")
+
+
+class DedupConfig(Config):
+    """What counts as the same query."""
+
+    near_duplicates: bool = Field(
+        default=False,
+        description="also drop rewordings: numbers and operators equal and in order, the answer equal, like words",
+    )
+    min_word_overlap: float = Field(
+        default=0.6, gt=0, le=1, description="Jaccard overlap of words and numbers from which two texts are rewordings"
+    )
+
+
+class DecontaminationConfig(Config):
+    """What counts as a leak of a benchmark. Stricter than dedup: a lost row costs less than a false score."""
+
+    min_word_overlap: float = Field(
+        default=0.6,
+        gt=0,
+        le=1,
+        description="Jaccard overlap from which a text with a benchmark's numbers, operators and answer is a leak",
+    )
+    min_word_overlap_alone: float = Field(
+        default=0.8, gt=0, le=1, description="the same where the answers differ or there is none to compare"
+    )
+    ngram_words: int = Field(default=13, ge=5, description="length of the word sequences compared in long prompts")
+    min_ngram_share: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="share of a benchmark prompt's sequences that must occur, each weighing 1 / queries that hold it",
+    )
+    min_stem_words: int = Field(
+        default=8, ge=1, description="shortest bare question (options and tests taken off) that is compared alone"
+    )
+    min_shared_tests: int = Field(default=2, ge=1, description="equal asserts from which a code query is a leak")
+
+
+class FilterConfig(Config):
+    """The filter phase."""
+
+    rules: RulesConfig = Field(default=RulesConfig(), description="rules that look at one query")
+    dedup: DedupConfig = Field(default=DedupConfig(), description="duplicates within and across sources")
+    decontamination: DecontaminationConfig = Field(
+        default=DecontaminationConfig(), description="leaks of the benchmarks"
+    )

@@ -1,0 +1,1 @@
+"""Sampling from inference servers over HTTP: sampling parameters, completions, streaming dispatch."""

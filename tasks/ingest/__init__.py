@@ -1,0 +1,1 @@
+"""Raw files of public sources → one row type."""

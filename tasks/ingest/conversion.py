@@ -1,0 +1,105 @@
+"""A native row → a query, or the reason why it makes none."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tasks.ingest.adapters.registry import Adapter, find_adapter
+from tasks.ingest.config import FileConfig, SourceConfig
+from tasks.ingest.native import Draft, FieldError, NativeRow, read_rows
+from tasks.records import Query
+
+ID_LENGTH = 24  # hex digits: 96 bits, so that a collision among 3M rows has a chance of 1e-16
+
+
+class IngestReason(StrEnum):
+    """Why a raw row makes no query."""
+
+    EMPTY_PROMPT = "empty_prompt"
+    NO_USER_TURN = "no_user_turn"
+    INVALID_UNICODE = "invalid_unicode"
+
+
+class RowError(ValueError):
+    """A raw row that does not have its source's schema; the message names source, row, field and remedy."""
+
+
+class Converted(NamedTuple):
+    """A query; `reason` is set where it is unusable."""
+
+    query: Query
+    reason: IngestReason | None
+
+
+def convert_file(path: Path, config: FileConfig) -> Iterator[Converted]:
+    """Queries of a raw file, in order.
+
+    Raises:
+        RowError: a row lacks a field of the native schema.
+        RawFileError: the file is corrupt.
+    """
+    adapter, seen = find_adapter(config.adapter), Counter[str]()
+    for number, fields in enumerate(read_rows(path, config.file), start=1):
+        if config.limit is not None and number > config.limit:
+            return
+        key = content_id(config.name, fields)
+        seen[key] += 1
+        # Byte-equal rows of one source are told apart by their ordinal; the first keeps the bare hash.
+        name = key if seen[key] == 1 else f"{key}#{seen[key]}"
+        try:
+            yield convert(fields, name, config, adapter)
+        except FieldError as error:
+            raise RowError(
+                f"source {config.name} ({config.file}), row {number}: {error}; "
+                f"adapter `{config.adapter}` cannot read it: choose another adapter or mend the row"
+            ) from None
+
+
+def content_id(source: str, fields: Mapping[str, Any]) -> str:
+    """Hash of a source's name and a native row; the order of the fields does not matter."""
+    text = json.dumps([source, fields], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:ID_LENGTH]
+
+
+def convert(fields: Mapping[str, Any], name: str, config: FileConfig, adapter: Adapter) -> Converted:
+    """One native row as a query with the id `name`.
+
+    Raises:
+        FieldError: the row does not have the adapter's schema.
+    """
+    row = NativeRow(fields)
+    draft = adapter(row)
+    meta = row.rest() | draft.meta | ({} if draft.stem is None else {"stem": draft.stem})
+    domain, license_ = (config.domain, config.license) if isinstance(config, SourceConfig) else (None, "")
+    query = Query(
+        id=name,
+        domain=domain or draft.domain,
+        source=config.name,
+        messages=draft.messages,
+        answer=draft.answer,
+        choices=draft.choices,
+        solution=draft.solution,
+        tests=draft.tests,
+        constraints=draft.constraints,
+        license=license_,
+        meta=meta,
+    )
+    return Converted(query, _unusable(draft, fields))
+
+
+def _unusable(draft: Draft, fields: Mapping[str, Any]) -> IngestReason | None:
+    if not draft.messages:
+        return IngestReason.NO_USER_TURN if "conversations" in fields else IngestReason.EMPTY_PROMPT
+    if not draft.messages[-1].content:
+        return IngestReason.EMPTY_PROMPT
+    try:
+        json.dumps(fields, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half of a surrogate pair: no UTF-8 file can hold it
+        return IngestReason.INVALID_UNICODE
+    return None

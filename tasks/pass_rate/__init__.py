@@ -1,0 +1,1 @@
+"""Difficulty of prompts: the share of correct samples by the model that is to be trained."""

@@ -1,0 +1,104 @@
+r"""Math answers as text: one spelling for what LaTeX writes in many ways. Never changes what an answer means."""
+
+from __future__ import annotations
+
+import re
+
+_DROPPED = re.compile(
+    r"\\(?:displaystyle|textstyle|limits|nolimits|quad|qquad|bigg?|Bigg?|left|right)(?![a-zA-Z])|\\[!,;:> ]|[~$]|\\[()\[\]]"
+)
+_GROUPED = re.compile(r"(?<=\d)\{,\}(?=\d)")
+_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|rm|mbox|operatorname|textsf|texttt)\*?\s*\{([^{}]*)\}")
+_FRACTION = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
+_SHORT_FRACTION = re.compile(r"\\frac\s*(\d|\{[^{}]*\})\s*(\d|[a-zA-Z]|\{[^{}]*\})")
+_NAMED = re.compile(r"^(?:[a-zA-Z]|\\[a-z]+)(?:_\{?\w+\}?)?(?:\([a-z]\))?\s*=\s*(?![=<>])")
+_SPACES = re.compile(r"\s+")
+_FREE_SPACE = re.compile(r"(?<![\w}]) | (?![\w\\{])")
+_CHARACTERS = str.maketrans({
+    "\u2212": "-", "\u2013": "-", "\u2014": "-", "\uff0d": "-", "\u00d7": r"\times ", "\u00b7": r"\cdot ",
+    "\u00f7": "/", "\u221e": r"\infty ", "\u03c0": r"\pi ", "\u00b0": r"^\circ ", "\u2264": r"\le ",
+    "\u2265": r"\ge ", "\u2260": r"\ne ", "\u00a0": " ", "\u202f": " ", "\u2009": " ", "\uff0c": ",",
+    "\u222a": r"\cup ", "\u2208": r"\in ", "\u2044": "/",
+})  # fmt: skip
+_WORDS = {r"\leq": r"\le", r"\geq": r"\ge", r"\neq": r"\ne", r"\degree": r"^\circ", r"\lt": "<", r"\gt": ">"}
+_WORD = re.compile(r"\\(?:leq|geq|neq|degree|lt|gt)(?![a-zA-Z])")
+
+
+def normalise(answer: str) -> str:
+    r"""One spelling of an answer. A space between two numbers stays: `1 1/2` is not `11/2`.
+
+    >>> normalise(r"$\left( \dfrac12, 3\right)$."), normalise("1,\\!234"), normalise("x = 5")
+    ('(\\frac{1}{2},3)', '1,234', '5')
+    """
+    text = answer.translate(_CHARACTERS).strip().rstrip(".").strip()
+    text = text.replace("\\\\(", "(").replace(r"\$", "\\textdollar ").replace("\\textdollar ", r"\dollar ")
+    text = _DROPPED.sub(_space_for, text)
+    text = _GROUPED.sub(",", text)
+    text = _WORD.sub(lambda found: _WORDS[found[0]], text)
+    text = _FRACTION.sub(r"\\frac", text)
+    text = _SHORT_FRACTION.sub(lambda found: rf"\frac{_group(found[1])}{_group(found[2])}", text)
+    text = _SPACES.sub(" ", text).strip()
+    text = _NAMED.sub("", text)
+    text = _FREE_SPACE.sub("", text)
+    text = re.sub(r"\^\{(\w)\}", r"^\1", text)
+    return text.strip().rstrip(".")
+
+
+def _space_for(found: re.Match[str]) -> str:
+    # Thin and negative spaces group digits (1,\!234); the other marks stand between things.
+    return "" if found[0] in {r"\!", r"\,", "$", r"\(", r"\)", r"\[", r"\]"} else " "
+
+
+def _group(token: str) -> str:
+    return token if token.startswith("{") else "{" + token + "}"
+
+
+def without_text_marks(text: str) -> str:
+    r"""`\text{east}` as `east`."""
+    previous = None
+    while previous != text:
+        previous, text = text, _TEXT.sub(r"\1", text)
+    return text.strip()
+
+
+def words_of(text: str) -> str | None:
+    r"""An answer that is plain words (`\text{Friday}`, `No solution`), lower case; None for anything mathematical.
+
+    A single or double letter without a text mark may be a variable or a product, and is no word here.
+    """
+    plain = without_text_marks(text)
+    is_marked = plain != text
+    if not re.fullmatch(r"[A-Za-z][A-Za-z' -]*", plain):
+        return None
+    shortest = 1 if is_marked else 3
+    return " ".join(plain.lower().split()) if len(plain) >= shortest else None
+
+
+def split_list(text: str) -> list[str]:
+    r"""Parts of a list at its outer commas, semicolons, `and`, `or`; braces of a set around the whole are taken off.
+
+    A number with thousands commas is one part; `(1,2)` is one part, since its order counts.
+
+    >>> split_list(r"1331\text{ and }1728"), split_list("1,234"), split_list(r"\{1,2\}"), split_list("(1,2)")
+    (['1331', '1728'], ['1,234'], ['1', '2'], ['(1,2)'])
+    """
+    text = re.sub(r"\\(?:text|mathrm|mbox)\{\s*,?\s*(?:and|or)\s*\}|(?<![a-zA-Z])(?:and|or)(?![a-zA-Z])", ";", text)
+    text = re.sub(r"^\\\{(.*)\\\}$", r"\1", text.strip())
+    if is_thousands(text):
+        return [text]
+    return [part.strip() for part in _split_outer(text) if part.strip()]
+
+
+def is_thousands(text: str) -> bool:
+    """Whether the commas of a text group the digits of one number."""
+    return re.fullmatch(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?", text) is not None
+
+
+def _split_outer(text: str) -> list[str]:
+    parts, depth, start = [], 0, 0
+    for index, character in enumerate(text):
+        depth += (character in "([{") - (character in ")]}")
+        if depth == 0 and character in ",;":
+            parts.append(text[start:index])
+            start = index + 1
+    return [*parts, text[start:]]

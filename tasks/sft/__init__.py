@@ -1,0 +1,1 @@
+"""Supervised fine-tuning: the final responses of dialogs, learned token by token (AM section 3)."""

@@ -1,0 +1,1 @@
+"""Training samples: teacher responses, quality rules, verdicts, mixture."""

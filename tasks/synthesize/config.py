@@ -1,0 +1,76 @@
+"""What is asked of the teacher, and which of its responses are good enough to train on (AM § 3)."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from infra.config import Config
+from tasks.generation.teacher import TeacherConfig
+from tasks.records import Domain
+from tasks.rewards.rewarder import RewardConfig
+
+
+class ResponsesConfig(Config):
+    """How many responses the teacher gives."""
+
+    teacher: TeacherConfig = Field(description="equal to that of `verify`, its samples are reused at no cost")
+    num_samples: int = Field(default=4, ge=1, description="choice: responses asked for each query")
+    hard_num_samples: int = Field(default=8, ge=1, description="choice: responses for a hard query, these included")
+    hard_below: float = Field(
+        default=0.75, ge=0, le=1, description="choice: hard = a smaller share of the teacher's answers had the label"
+    )
+
+
+class RepetitionRule(Config):
+    """A response is repetitive when one string of tokens (words and marks) occurs too often, overlaps not counted."""
+
+    num_tokens: int = Field(default=20, ge=1, description="length of the string")
+    max_times: int = Field(default=20, ge=1, description="the string may occur so often")
+
+
+class DomainPolicy(Config):
+    """What is kept of one domain, and how much of it."""
+
+    min_score: float = Field(default=0.99, ge=0, le=1, description="a response's score must be above this")
+    repeats: int = Field(default=1, ge=1, description="times that each sample is written: up-sampling of a small set")
+    max_samples: int | None = Field(
+        default=None, ge=0, description="mixture target, before repeats: whole queries beyond it are dropped, by hash"
+    )
+
+
+class Mixture(Config):
+    """The policy of every domain."""
+
+    math: DomainPolicy = DomainPolicy()
+    code: DomainPolicy = DomainPolicy()
+    science: DomainPolicy = DomainPolicy()
+    instruction_following: DomainPolicy = DomainPolicy()
+    chat: DomainPolicy = DomainPolicy(min_score=0.7)
+
+    def of(self, domain: Domain) -> DomainPolicy:
+        """The policy of a domain."""
+        policy: DomainPolicy = getattr(self, domain.value)
+        return policy
+
+
+class SelectionConfig(Config):
+    """Which responses become samples."""
+
+    repetition: RepetitionRule = Field(default=RepetitionRule(), description="responses that go round in circles")
+    max_responses: int = Field(default=4, ge=1, description="choice: different responses kept for one query")
+    mixture: Mixture = Field(default=Mixture(), description="threshold, up-sampling and target of each domain")
+
+
+class SynthesizeConfig(Config):
+    """Responses and their selection."""
+
+    responses: ResponsesConfig = Field(description="how many responses the teacher gives")
+    selection: SelectionConfig = Field(default=SelectionConfig(), description="which of them become samples")
+
+
+class SampleSelection(Config):
+    """What `select_samples` depends on."""
+
+    selection: SelectionConfig
+    rewards: RewardConfig = Field(description="how responses are judged")
+    system_prompt: str = Field(default="", description="first turn of every sample; the policy's, or SFT and RL differ")

@@ -1,0 +1,77 @@
+"""A small tokenizer for models that are trained from scratch: byte-level BPE, single digits, ChatML."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pydantic import Field
+
+from infra.config import Config, ConfigError
+
+END_OF_TURN = "<|im_end|>"
+CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", END_OF_TURN)
+# Visible when a response is decoded, so they are added tokens but not special ones.
+TAG_TOKENS = ("<think>", "</think>", "<answer>", "</answer>")
+_BYTES = 256
+
+CHAT_TEMPLATE = (
+    "{%- for message in messages -%}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}"
+)
+
+# A digit is a piece of its own; a word or sign takes the space before it, and also the one between it and a digit, so
+# that `12 + 7 = 19` is 1 2 ␣+␣ 7 ␣=␣ 1 9 and a digit has one token wherever it stands.
+PIECES = r"\d| ?\\?\p{L}+(?: (?=\d))?| ?[^\s\p{L}\d]+(?: (?=\d))?|\s+"
+
+
+class TokenizerConfig(Config):
+    """What a trained tokenizer looks like."""
+
+    vocab_size: int = Field(
+        default=512, ge=_BYTES + len(CONTROL_TOKENS) + len(TAG_TOKENS), description="tokens, bytes and tags included"
+    )
+
+
+def train_tokenizer(texts: Iterable[str], config: TokenizerConfig, folder: Path) -> None:
+    """Train on `texts` and save a folder that transformers and vLLM load. Equal texts give equal bytes.
+
+    Raises:
+        ConfigError: the texts are too few to fill the vocabulary.
+    """
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    # The `tokenizers` stubs do not know that a Sequence takes pre-tokenizers of any kind.
+    split = pre_tokenizers.Split(Regex(PIECES), behavior="isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
+        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    trainer = trainers.BpeTrainer(
+        vocab_size=config.vocab_size - len(TAG_TOKENS),
+        special_tokens=[AddedToken(token, special=True) for token in CONTROL_TOKENS],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_without_tags(texts), trainer)
+    tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in TAG_TOKENS])
+    if tokenizer.get_vocab_size() != config.vocab_size:
+        raise ConfigError(
+            f"the texts give {tokenizer.get_vocab_size()} tokens, vocab_size asks for {config.vocab_size}; "
+            "lower vocab_size or give more text"
+        )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=END_OF_TURN, pad_token=CONTROL_TOKENS[0], chat_template=CHAT_TEMPLATE
+    ).save_pretrained(str(folder))
+
+
+def _without_tags(texts: Iterable[str]) -> Iterator[str]:
+    """The text between the added tokens: training would split the tags themselves into pieces and waste merges."""
+    tags = re.compile("|".join(re.escape(token) for token in (*CONTROL_TOKENS, *TAG_TOKENS)))
+    for text in texts:
+        yield from (part for part in tags.split(text) if part)

@@ -1,0 +1,1 @@
+"""Ground truth: several teacher answers, their majority, an arbiter for contradictions, reference code against its tests."""
