@@ -25,7 +25,7 @@ ConfigType = TypeVar("ConfigType", bound=BaseModel)
 
 
 def load_toml(path: Path, model: type[ConfigType], overrides: Mapping[str, Any] | None = None) -> ConfigType:
-    """Read `path` as `model`; `overrides` maps dotted keys (`sft.lr`) to values that replace the file's.
+    """Read `path` as `model`; `overrides` maps dotted keys (`sft.lr`, `grpo.0.lr`) to values that replace it.
 
     Raises:
         ConfigError: the file is missing, is not TOML, or holds an unknown key, a wrong type or an impossible value.
@@ -37,17 +37,23 @@ def load_toml(path: Path, model: type[ConfigType], overrides: Mapping[str, Any] 
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}; mend the file") from None
     for key, value in (overrides or {}).items():
-        _assign(content, key.split("."), value)
+        _assign(path, content, key, value)
     try:
         return model.model_validate(content)
     except ValidationError as error:
         raise ConfigError(_explain(path, model, error)) from None
 
 
-def _assign(content: dict[str, Any], keys: list[str], value: Any) -> None:
-    for key in keys[:-1]:
-        content = content.setdefault(key, {})
-    content[keys[-1]] = value
+def _assign(path: Path, content: dict[str, Any], key: str, value: Any) -> None:
+    """Set the field at a dotted key; a number counts the tables of a list."""
+    *above, last = key.split(".")
+    place: Any = content
+    try:
+        for part in above:
+            place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
+        place[int(last) if isinstance(place, list) else last] = value
+    except (AttributeError, IndexError, TypeError, ValueError):
+        raise ConfigError(f"{path}: {key}: no such field to set; name one of the file's, such as `a.b` or `a.0.b`") from None
 
 
 def _explain(path: Path, model: type[BaseModel], error: ValidationError) -> str:

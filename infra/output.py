@@ -75,7 +75,7 @@ class Output:
         return self.store.rows(dataset, model)
 
     def keep(self, row: BaseModel, of: Identified | None = None) -> None:
-        """Write a row. `of`: the query that it stands for, and many rows may stand for one; by default the row itself."""
+        """Write a row. `of` is the query that it stands for; many rows may stand for one. By default the row itself."""
         query: Any = of if of is not None else row
         self._write("kept", row)
         self.rows_kept += 1
@@ -180,8 +180,8 @@ class Output:
             raise ConservationError(f"{self.step}: {len(both)} queries both kept and dropped, such as {min(both)}")
         if self._doubled_ids:
             raise ConservationError(
-                f"{self.step}: {len(self._doubled_ids)} queries kept or dropped twice, such as {min(self._doubled_ids)}; "
-                "give `of=query` where many rows stand for one"
+                f"{self.step}: {len(self._doubled_ids)} queries kept or dropped twice, such as "
+                f"{min(self._doubled_ids)}; give `of=query` where many rows stand for one"
             )
         accounted = len(self._kept_ids) + len(self._dropped_ids)
         if accounted != rows_in:

@@ -27,8 +27,17 @@ class RowCache:
         self._path = Path(store.uri) / self._segment if store.is_local else scratch / self._segment
         self._file: Any = None
         self.hits = 0
+        self._upload_leftovers(scratch)
         for name in store.notes(self._folder):
             self._load(store.read_note(name) or b"")
+
+    def _upload_leftovers(self, scratch: Path) -> None:
+        """Segments of a writer that was killed before it could upload them."""
+        if self._store.is_local:
+            return
+        for path in sorted((scratch / self._folder).glob("*.jsonl")):
+            self._store.note(f"{self._folder}/{path.name}", path.read_bytes())
+            path.unlink()
 
     def _load(self, content: bytes) -> None:
         for line in content.split(b"\n"):
@@ -65,3 +74,4 @@ class RowCache:
             self._file = None
         if not self._store.is_local:
             self._store.note(self._segment, self._path.read_bytes())
+            self._path.unlink()

@@ -21,7 +21,7 @@ from infra.artifacts import Artifact, Checkpoint, Dataset, Folder, Kind, Manifes
 from infra.card import render_card
 from infra.fingerprint import canonical, canonical_json, fingerprint
 from infra.output import Output
-from infra.run import PlannedStep, Run, StepDetails, StepRecord, active, current_run, in_phase, scratch_of
+from infra.run import PlannedStep, Run, StepDetails, StepRecord, current_run, in_phase, scratch_of
 from infra.runtime import Runtime
 
 Made = TypeVar("Made", bound=Artifact)
@@ -75,6 +75,11 @@ class Step(Generic[Made]):
         self._signature = inspect.signature(inner)
         if conserves is not None and conserves not in self._signature.parameters:
             raise StepError(f"step {self.name} conserves `{conserves}`, which is not one of its parameters")
+        other = REGISTRY.setdefault(self.name, self)
+        if other.inner.__module__ != inner.__module__:
+            raise StepError(
+                f"step {self.name} of {inner.__module__} has the name of one of {other.inner.__module__}; rename it"
+            )
         REGISTRY[self.name] = self
 
     def __call__(self, *args: Any, label: str = "", runtime: Runtime | None = None, **kwargs: Any) -> Made:
@@ -92,6 +97,11 @@ class Step(Generic[Made]):
     def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any], label: str) -> Call:
         given = self._signature.bind_partial(*args, **kwargs).arguments
         inputs = {name: _artifacts(value) for name, value in given.items() if _is_input(value)}
+        loose = [name for name, value in given.items() if value is not None and name not in {*inputs, "config"}]
+        if loose:
+            raise StepError(
+                f"step {self.name}: `{loose[0]}` would be no part of its identity; make it a field of config"
+            )
         return Call(inputs=inputs, config=given.get("config"), arguments=dict(given), label=label)
 
     def _plan(self, run: Run, call: Call) -> Made:
@@ -104,7 +114,7 @@ class Step(Generic[Made]):
         manifest = run.store.find(self.name, fingerprint(identity))
         if manifest is not None and run.store.is_whole(manifest):
             run.planned.append(planned(state="hit", why=""))
-            return cast(Made, run.store.reference(manifest))
+            return cast(Made, _named(run.store.reference(manifest), call.label))
         run.planned.append(planned(state="miss", why=explain_change(run.last_seen(call.label), identity)))
         return made
 
@@ -119,7 +129,6 @@ class Step(Generic[Made]):
             cached = manifest is not None
             if manifest is None:
                 manifest, details = self._make(run, call, key, scratch)
-                run.store.note(_details_note(manifest), details.model_dump_json().encode())
                 shutil.rmtree(scratch)
             else:
                 details = _read_details(run, manifest)
@@ -157,6 +166,8 @@ class Step(Generic[Made]):
         )
         cost = out.cost.model_copy(update={"seconds": time.monotonic() - started})
         details = StepDetails(cost=cost, card=render_card(manifest, out.notes, out.curves), curves=out.curves)
+        # Before the manifest: once that is there nobody makes the details again.
+        run.store.note(_details_note(manifest), details.model_dump_json().encode())
         return run.store.publish(manifest), details
 
     def _takes(self, name: str) -> bool:
@@ -173,7 +184,7 @@ class Step(Generic[Made]):
     def _record(
         self, run: Run, call: Call, manifest: Manifest, details: StepDetails, cached: bool, seconds: float
     ) -> StepRecord:
-        artifact = run.store.reference(manifest)
+        artifact = _named(run.store.reference(manifest), call.label)
         inputs = [a for group in call.inputs.values() for a in group if isinstance(a, Dataset)]
         funnel = artifact.funnel if isinstance(artifact, Dataset) else {}
         counted = sum(sum(reasons.values()) for reasons in funnel.values())
@@ -231,6 +242,11 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     return {prefix: value}
 
 
+def _named(artifact: Artifact, label: str) -> Artifact:
+    """The label is no part of the identity, so the manifest may carry that of an earlier call."""
+    return artifact.model_copy(update={"name": label})
+
+
 def _is_input(value: Any) -> bool:
     return isinstance(value, Artifact) or (
         isinstance(value, tuple | list) and all(isinstance(item, Artifact) for item in value)
@@ -276,7 +292,7 @@ def _as_prefect_task(step: Step[Any], run: Run, call: Call) -> Artifact:
         _show_card(run, record)
         return Completed(name="Cached", data=record.artifact) if record.cached else record.artifact
 
-    run_step()
+    cast(Callable[[], Any], run_step)()
     return run.records[-1].artifact
 
 

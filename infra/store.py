@@ -102,8 +102,8 @@ class Store:
             raise StoreError(f"{path}: exists but cannot be read; delete it and run again")
         if first.digest != manifest.digest and not manifest.sampled:
             raise NondeterminismError(
-                f"step {manifest.step} gave digest {manifest.digest[:12]}, but {first.digest[:12]} is published for the "
-                f"same inputs and config ({path}); the step is not deterministic: mend it or declare it sampled"
+                f"step {manifest.step} gave digest {manifest.digest[:12]}, but {first.digest[:12]} is published for "
+                f"the same inputs and config ({path}); the step is not deterministic: mend it or declare it sampled"
             )
         return first
 
@@ -200,22 +200,21 @@ class Store:
         blob = self._blob(file.sha256)
         path = Path(blob) if self.is_local else self._local / "blobs" / file.sha256[:2] / file.sha256
         if not path.exists():
-            self._fetch(blob, path)
+            self._fetch(file, path)
         if file.sha256 not in self._checked:
-            if file_digest(path) != file.sha256:
-                raise CorruptShardError(
-                    f"{path} ({file.path}): bytes differ from the manifest; delete it and run again"
-                )
+            _check(path, file, str(path))
             self._checked.add(file.sha256)
         return path
 
-    def _fetch(self, blob: str, path: Path) -> None:
+    def _fetch(self, file: File, path: Path) -> None:
+        blob = self._blob(file.sha256)
         if self.is_local:
             raise StoreError(f"{blob} is missing from the store; delete the manifest that names it and run again")
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
         try:
             self._fs.get_file(blob, str(aside))
+            _check(aside, file, blob)
             aside.replace(path)
         except FileNotFoundError:
             raise StoreError(f"{blob} is missing from the store; delete its manifest and run again") from None
@@ -274,6 +273,11 @@ class Store:
         self._fs.invalidate_cache()
         found = self._fs.glob(self._path(folder, "*"))
         return sorted(str(path).removeprefix(f"{self._root}/") for path in found)
+
+
+def _check(path: Path, file: File, name: str) -> None:
+    if file_digest(path) != file.sha256:
+        raise CorruptShardError(f"{name} ({file.path}): bytes differ from the manifest; delete it and run again")
 
 
 def _sync(path: Path) -> None:

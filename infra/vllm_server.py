@@ -31,7 +31,7 @@ class VllmConfig(Config):
         default="bfloat16", description="of weights and KV cache; auto takes the checkpoint's; float32 is slower"
     )
     max_model_len: int = Field(default=2048, ge=1, description="prompt and new tokens together, at most")
-    max_num_seqs: int = Field(default=1024, ge=1, description="samples in one forward pass, at most")
+    max_num_seqs: int = Field(default=256, ge=1, description="samples in one forward pass, at most")
     kv_cache_gib: int = Field(default=1, ge=1, description="KV cache of each rank on cpu, in GiB")
     tensor_parallel: int = Field(default=1, ge=1, description="ranks that share the model")
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1, description="part of a GPU's memory, on cuda")

@@ -48,10 +48,11 @@ class Completion:
 
 
 class Prompt(NamedTuple):
-    """Token ids to continue, under a key that is unique within a stream."""
+    """Token ids to continue, under a key that is unique within a stream; samples in `done` are not drawn again."""
 
     key: str
     token_ids: Sequence[int]
+    done: frozenset[int] = frozenset()
 
 
 class Sample(NamedTuple):
@@ -170,8 +171,8 @@ class Dispatcher:
 
     def _split(self, prompts: Iterable[Prompt], n: int) -> Iterator[_Job]:
         for prompt in prompts:
-            for first in range(0, n, self._samples_per_request):
-                yield _Job(prompt, first, min(self._samples_per_request, n - first))
+            for first, length in _runs([i for i in range(n) if i not in prompt.done], self._samples_per_request):
+                yield _Job(prompt, first, length)
 
     async def _work(
         self, jobs: Iterator[_Job], params: SamplingParams, done: asyncio.Queue[Sample | BaseException | None]
@@ -290,6 +291,15 @@ class _ManyPools(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         for pool in self._pools:
             await pool.aclose()
+
+
+def _runs(indices: Sequence[int], longest: int) -> Iterator[tuple[int, int]]:
+    """(first index, length) of the runs of consecutive indices, none longer than `longest`."""
+    start = 0
+    for stop in range(1, len(indices) + 1):
+        if stop == len(indices) or indices[stop] != indices[stop - 1] + 1 or stop - start == longest:
+            yield indices[start], stop - start
+            start = stop
 
 
 def sample_seed(seed: int, key: str, sample_index: int) -> int:

@@ -14,6 +14,8 @@ _SHORT_FRACTION = re.compile(r"\\frac\s*(\d|\{[^{}]*\})\s*(\d|[a-zA-Z]|\{[^{}]*\
 _NAMED = re.compile(r"^(?:[a-zA-Z]|\\[a-z]+)(?:_\{?\w+\}?)?(?:\([a-z]\))?\s*=\s*(?![=<>])")
 _SPACES = re.compile(r"\s+")
 _FREE_SPACE = re.compile(r"(?<![\w}]) | (?![\w\\{])")
+_SHORTEST_WORD = 4
+_SHORT_WORDS = frozenset({"yes", "no", "odd", "one", "two", "six", "ten", "all"})
 _CHARACTERS = str.maketrans({
     "\u2212": "-", "\u2013": "-", "\u2014": "-", "\uff0d": "-", "\u00d7": r"\times ", "\u00b7": r"\cdot ",
     "\u00f7": "/", "\u221e": r"\infty ", "\u03c0": r"\pi ", "\u00b0": r"^\circ ", "\u2264": r"\le ",
@@ -38,7 +40,8 @@ def normalise(answer: str) -> str:
     text = _FRACTION.sub(r"\\frac", text)
     text = _SHORT_FRACTION.sub(lambda found: rf"\frac{_group(found[1])}{_group(found[2])}", text)
     text = _SPACES.sub(" ", text).strip()
-    text = _NAMED.sub("", text)
+    # Of several named values the names tell which is which; math_rules looks at those.
+    text = _NAMED.sub("", text) if text.count("=") == 1 else text
     text = _FREE_SPACE.sub("", text)
     text = re.sub(r"\^\{(\w)\}", r"^\1", text)
     return text.strip().rstrip(".")
@@ -64,14 +67,14 @@ def without_text_marks(text: str) -> str:
 def words_of(text: str) -> str | None:
     r"""An answer that is plain words (`\text{Friday}`, `No solution`), lower case; None for anything mathematical.
 
-    A single or double letter without a text mark may be a variable or a product, and is no word here.
+    A few letters without a text mark may be a variable or a product, and are no word here.
     """
     plain = without_text_marks(text)
     is_marked = plain != text
     if not re.fullmatch(r"[A-Za-z][A-Za-z' -]*", plain):
         return None
-    shortest = 1 if is_marked else 3
-    return " ".join(plain.lower().split()) if len(plain) >= shortest else None
+    word = " ".join(plain.lower().split())
+    return word if is_marked or len(word) >= _SHORTEST_WORD or word in _SHORT_WORDS else None
 
 
 def split_list(text: str) -> list[str]:

@@ -13,7 +13,7 @@ from tasks.generation.chat import lay_out
 from tasks.generation.pairing import Answered, pair_up
 from tasks.generation.teacher import Ask, teacher_responses
 from tasks.records import Message, Query, Response
-from tasks.rewards.rewarder import Rewarder
+from tasks.rewards.rewarder import Rewarder, open_rewarder
 from tasks.synthesize.config import ResponsesConfig, SampleSelection, SelectionConfig
 from tasks.synthesize.mixture import Share, mixture_table
 from tasks.synthesize.quality import complete_parts
@@ -40,7 +40,7 @@ def select_samples(
 
     Responses are read twice, so that a mixture target needs no text in memory.
     """
-    rewarder = open_rewarder(config.rewards, out, runtime)
+    rewarder = open_rewarder(out, runtime, config.rewards)
     choices: list[Choice] = []
     with out.progress(queries.rows, "judged") as bar:
         for batch in _batches(_read(queries, responses, out)):

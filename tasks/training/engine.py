@@ -45,19 +45,22 @@ class Engine:
 
     def __init__(self, base: Path, config: OptimizerConfig, runtime: TrainingRuntime) -> None:
         _be_deterministic(config.seed, runtime)
+        # DeepSpeed would compile its shared-memory collectives at start (45 s, and a compiler must be there); they are
+        # used only under its own launcher, and hang there.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         deepspeed.init_distributed(dist_backend="nccl" if runtime.device == "cuda" else "gloo", verbose=False)
         self.rank, self.num_ranks = comm.get_rank(), comm.get_world_size()
-        self._base, self._stage = base, runtime.zero_stage
+        self._base, self._stage = base, zero_stage(config, runtime)
         self._device = torch.device(runtime.device)
         settings = deepspeed_settings(config, runtime)
         # Held while the model loads: ZeRO 3 then shards each weight as it is read, and no rank ever holds them all.
-        self._sharding = HfDeepSpeedConfig(settings) if runtime.zero_stage == 3 else None
+        self._sharding = HfDeepSpeedConfig(settings) if self._stage == 3 else None
         dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
         self._model: Any = AutoModelForCausalLM.from_pretrained(str(base), dtype=dtype)
         self._model.train()
         optimizer = make_optimizer(self._model, config)
         self._grad_norm: float | None = None
-        if not _deepspeed_clips(config, runtime):
+        if self._stage == 0:  # DeepSpeed's plain path clips without telling the norm, so there we clip
             optimizer.register_step_pre_hook(lambda *_: self._clip(config.grad_clip))
         self._engine: Any = deepspeed.initialize(
             model=TokenScorer(self._model), optimizer=optimizer, config=settings
@@ -147,9 +150,17 @@ class Engine:
         return weights
 
 
+def load_reference(base: Path, config: OptimizerConfig, runtime: TrainingRuntime) -> TokenScorer:
+    """Frozen weights beside the trained ones, whole on every rank."""
+    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+    model: Any = AutoModelForCausalLM.from_pretrained(str(base), dtype=dtype)
+    return TokenScorer(model.requires_grad_(False).eval()).to(runtime.device)
+
+
 def deepspeed_settings(config: OptimizerConfig, runtime: TrainingRuntime) -> dict[str, Any]:
     """DeepSpeed's configuration. Nothing is timed, printed or monitored by it: each costs every step."""
-    zero: dict[str, Any] = {"stage": runtime.zero_stage, "overlap_comm": False}
+    stage = zero_stage(config, runtime)
+    zero: dict[str, Any] = {"stage": stage, "overlap_comm": False}
     if runtime.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu"}
     return {
@@ -157,7 +168,7 @@ def deepspeed_settings(config: OptimizerConfig, runtime: TrainingRuntime) -> dic
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "managed_gradient_accumulation": False,
-        "gradient_clipping": config.grad_clip if _deepspeed_clips(config, runtime) else 0.0,
+        "gradient_clipping": config.grad_clip if stage > 0 else 0.0,
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
@@ -178,9 +189,9 @@ def make_optimizer(model: torch.nn.Module, config: OptimizerConfig) -> torch.opt
     return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), eps=config.eps, fused=True)
 
 
-def _deepspeed_clips(config: OptimizerConfig, runtime: TrainingRuntime) -> bool:
-    """Its plain path (no ZeRO, fp32) clips without telling the norm, so there we clip."""
-    return runtime.zero_stage > 0 or config.precision == "bf16"
+def zero_stage(config: OptimizerConfig, runtime: TrainingRuntime) -> int:
+    """The ZeRO stage in use: bf16 weights need an optimizer with fp32 copies and fp32 sums of gradients, which is 1."""
+    return max(1, runtime.zero_stage) if config.precision == "bf16" else runtime.zero_stage
 
 
 def _be_deterministic(seed: int, runtime: TrainingRuntime) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
+
+from infra.runtime import TrainingRuntime
 
 
 class ResumePoint(NamedTuple):
@@ -19,6 +21,12 @@ class ResumePoints:
 
     def __init__(self, folder: Path, keep: int) -> None:
         self._folder, self._keep = folder, keep
+
+    @classmethod
+    def of(cls, folder: Path, runtime: TrainingRuntime) -> Self:
+        """The points of a trainer's folder that this many ranks at this ZeRO stage can read."""
+        layout = f"resume-{runtime.num_processes}-ranks-zero-{runtime.zero_stage}"
+        return cls(folder / layout, runtime.keep_checkpoints)
 
     def newest(self) -> ResumePoint | None:
         """The newest whole point, or None."""

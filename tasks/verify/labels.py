@@ -28,6 +28,8 @@ class Found(StrEnum):
     CONFIRMED = "arbiter sides with the label"
     CORRECTED = "label corrected"
     UNCHECKED = "no teacher answer, kept"
+    REFERENCE_PASSES = "reference passes its tests"
+    NO_REFERENCE = "tests without a reference"
 
 
 class Ruling(NamedTuple):

@@ -7,8 +7,8 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-import psutil
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -40,15 +40,15 @@ def _save_model(folder: Path, seed: int, hidden_size: int = 64) -> Path:
         pad_token_id=0,
         initializer_range=0.2,
     )
-    Qwen2ForCausalLM(config).save_pretrained(folder)
+    Qwen2ForCausalLM(config).save_pretrained(folder)  # type: ignore[no-untyped-call]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocab = {token: index for index, token in enumerate(["<pad>", "<bos>", "<eos>", *alphabet])}
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>"
-    ).save_pretrained(folder)
+    special = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>"}
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)  # type: ignore[no-untyped-call]
+    fast.save_pretrained(folder)
     return folder
 
 
@@ -105,7 +105,7 @@ def test_a_version_that_is_held_is_not_loaded_again(server: VllmServer, folders:
 
 def test_greedy_tokens_are_those_of_transformers(server: VllmServer, folders: dict[str, Path]) -> None:
     server.load(folders["second"], "second")
-    model = AutoModelForCausalLM.from_pretrained(folders["second"], dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(folders["second"], dtype=torch.float32)
     expected = model.generate(torch.tensor([TOKENS]), max_new_tokens=24, do_sample=False)[0, len(TOKENS) :]
     (sample,) = _sample(server, [Prompt("q", TOKENS)], SamplingParams(max_tokens=24, temperature=0))
     assert list(sample.completion.completion_ids) == expected.tolist()
@@ -138,7 +138,7 @@ def test_seeded_samples_repeat_and_a_flood_of_prompts_does_not_kill_the_engine(
 
 def test_another_architecture_is_refused_and_the_old_weights_stay(server: VllmServer, folders: dict[str, Path]) -> None:
     server.load(folders["first"], "first")
-    with pytest.raises(ServerError, match="has shape .* start a new server for another architecture"):
+    with pytest.raises(ServerError, match=r"has shape .* start a new server for another architecture"):
         server.load(folders["larger"], "larger")
     assert server.loaded is not None and server.loaded.version == "first"
     _assert_holds(server, folders["first"])
@@ -172,16 +172,27 @@ def test_a_server_that_ends_at_start_shows_its_log(folders: dict[str, Path], tmp
         VllmServer(config, folders["first"], "first", log=tmp_path / "log", env=os.environ)
 
 
+def _processes() -> dict[int, tuple[int, str]]:
+    """Parent and command line of every process that is not a zombie, by id."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+            if state != "Z":
+                found[int(folder.name)] = (int(parent), (folder / "cmdline").read_text())
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
 def test_stop_leaves_no_process(server: VllmServer) -> None:
     """Last: it ends the server that the others share."""
-    tree = [
-        process
-        for process in psutil.process_iter()
-        if str(server.port) in process.cmdline() and "vllm.entrypoints.openai.api_server" in process.cmdline()
-    ]
-    tree += [child for process in list(tree) for child in process.children(recursive=True)]
-    assert len(set(tree)) >= 3  # supervisor, server, engine core
+    processes = _processes()
+    tree = {pid for pid, (_, command) in processes.items() if f"--port\0{server.port}\0" in command}
+    while more := {pid for pid, (parent, _) in processes.items() if parent in tree} - tree:
+        tree |= more
+    assert len(tree) >= 3  # supervisor, server, engine core
     server.stop()
-    assert not [process for process in set(tree) if process.is_running()]
+    assert not tree & _processes().keys()
     with pytest.raises(ServerError, match="the server is gone, start a new one"):
         server.prompt_logprobs(TOKENS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,14 +17,15 @@ import infra.process
 from infra.process import ChildProcess, free_port, port_is_free
 
 ENV = {"PATH": os.defpath}
+DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
 # Starts a grandchild that leaves the process group and ignores SIGTERM, as an engine core or a rank may.
-STUBBORN_TREE = """
+STUBBORN_TREE = f"""
 import signal, subprocess, sys, time
-grandchild = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+grandchild = {DEAF!r}
 child = subprocess.Popen([sys.executable, "-c", grandchild], stdout=subprocess.PIPE, start_new_session=True)
 child.stdout.readline()
 print("grandchild", child.pid, flush=True)
-{then}
+{{then}}
 """
 
 
@@ -98,9 +100,8 @@ time.sleep(600)
 
 
 def test_a_command_that_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path) -> None:
-    script = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
-    child = ChildProcess([sys.executable, "-c", script], name="deaf", log=tmp_path / "log", env=ENV)
-    assert _eventually(lambda: "ready" in child.tail())
+    child = ChildProcess([sys.executable, "-c", DEAF], name="deaf", log=tmp_path / "log", env=ENV)
+    assert _eventually(lambda: "up" in child.tail())
     assert child.stop(grace_s=0.2) == 128 + signal.SIGKILL
 
 
@@ -155,8 +156,6 @@ time.sleep(600)
 
 
 def test_a_free_port_is_free_until_taken() -> None:
-    import socket
-
     port = free_port()
     assert port_is_free(port)
     with socket.create_server(("127.0.0.1", port)):

@@ -1,0 +1,160 @@
+"""Killable processes for math_verify: the parent holds the clock, and a process that misses it is killed and replaced.
+
+Plain programs with a pipe each rather than `multiprocessing`: its children would import the parent's main module, which
+may be a whole flow.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+from infra.runtime import child_environment
+from tasks.records import Outcome
+from tasks.rewards.math_rules import Ruling
+
+WORKER = Path(__file__).with_name("math_worker.py")
+_START_S = 120.0  # importing sympy takes a second; on a machine that is very busy, many
+_CHUNK = 65_536
+METHOD = "math_verify"
+
+
+class Compared(NamedTuple):
+    """A ruling, and the milliseconds that it took a process: no queueing, no start of a process."""
+
+    ruling: Ruling
+    ms: float
+
+
+class PoolError(RuntimeError):
+    """The pool cannot work at all."""
+
+
+class _Worker:
+    """One process, with the number of jobs it has done."""
+
+    def __init__(self, memory_bytes: int) -> None:
+        # -P: the folder of the worker holds a `math.py`, which must not stand for the standard library's.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(WORKER), str(memory_bytes)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, env=child_environment(), start_new_session=True, bufsize=0,
+        )
+        self.num_jobs = 0
+        self._rest = b""
+        if self._read_line(time.monotonic() + _START_S) is None:
+            self.kill()
+            raise PoolError("a math process did not start; is math-verify installed? (`pip install posttrain[stack]`)")
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ask(self, job: dict[str, object], timeout_s: float) -> bytes | None:
+        """The reply to a job; None when time is over.
+
+        Raises:
+            BrokenPipeError: the process died.
+        """
+        self.num_jobs += 1
+        assert self._process.stdin is not None
+        deadline = time.monotonic() + timeout_s
+        self._process.stdin.write(json.dumps(job).encode() + b"\n")
+        return self._read_line(deadline)
+
+    def _read_line(self, deadline: float) -> bytes | None:
+        assert self._process.stdout is not None
+        poll = select.poll()
+        poll.register(self._process.stdout, select.POLLIN)
+        while b"\n" not in self._rest:
+            left = deadline - time.monotonic()
+            if left <= 0 or not poll.poll(left * 1000):
+                return None
+            content = os.read(self._process.stdout.fileno(), _CHUNK)
+            if not content:
+                raise BrokenPipeError("the process died")
+            self._rest += content
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+
+
+class MathPool:
+    """Compares answers with math_verify in its own processes. Safe from threads: a call waits for a free process.
+
+    Processes start at their first job. The clock of a job starts when a process takes it, not while it queues.
+
+    Args:
+        num_processes: how many run at a time.
+        timeout_s: for one pair.
+        memory_bytes: address space of a process.
+        recycle_after: jobs after which a process is replaced, since its caches grow.
+    """
+
+    def __init__(self, num_processes: int, timeout_s: float, memory_bytes: int, recycle_after: int) -> None:
+        self.num_processes = num_processes
+        self._timeout_s, self._memory_bytes, self._recycle_after = timeout_s, memory_bytes, recycle_after
+        self._slots: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
+        for _ in range(num_processes):
+            self._slots.put(None)
+        self._is_closed = False
+
+    def __enter__(self) -> MathPool:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def compare(self, gold: str, answer: str) -> Compared:
+        """What math_verify says; TIME_OUT and CRASH are about the pool, never about the answer.
+
+        Raises:
+            PoolError: no process starts, or the pool is closed.
+        """
+        worker = self._slots.get()
+        try:
+            if self._is_closed:
+                raise PoolError("the pool is closed; compare inside its `with` block")
+            worker = worker or _Worker(self._memory_bytes)
+            started = time.perf_counter()
+            ruling = self._ask(worker, gold, answer)
+            ms = (time.perf_counter() - started) * 1000
+            if ruling.outcome in {Outcome.TIME_OUT, Outcome.CRASH} or worker.num_jobs >= self._recycle_after:
+                worker.kill()
+                worker = None
+            return Compared(ruling, ms)
+        finally:
+            self._slots.put(worker)
+
+    def _ask(self, worker: _Worker, gold: str, answer: str) -> Ruling:
+        job: dict[str, object] = {"gold": gold, "answer": answer, "orphan_s": int(self._timeout_s) + 5}
+        try:
+            reply = worker.ask(job, self._timeout_s)
+        except (BrokenPipeError, OSError) as error:
+            return Ruling(Outcome.CRASH, METHOD, f"math process died: {error}")
+        if reply is None:
+            return Ruling(Outcome.TIME_OUT, METHOD, f"no answer in {self._timeout_s} s")
+        content = json.loads(reply)
+        return Ruling(Outcome(content["outcome"]), METHOD, content.get("detail", ""))
+
+    def close(self) -> None:
+        """Wait for running jobs and end all processes."""
+        self._is_closed = True
+        workers = [self._slots.get() for _ in range(self.num_processes)]
+        for worker in workers:
+            if worker is not None:
+                worker.kill()
+            self._slots.put(None)

@@ -1,0 +1,212 @@
+"""The verification steps: answers from texts, corrections, references, conservation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tasks.rewards.rewarder import RewardConfig
+
+from infra.artifacts import Dataset, Drop
+from infra.output import Output, Resources
+from infra.rows import read_shard
+from infra.runtime import Endpoint, Runtime
+from infra.store import Store
+from tasks.generation.chat import lay_out
+from tasks.generation.teacher import SOURCE_SOLUTIONS, TeacherConfig
+from tasks.records import Domain, Message, Outcome, Query, Response, Verdict
+from tasks.verify import references, steps
+from tasks.verify.answers import answer_of, choice_letter
+from tasks.verify.config import AnswersConfig, ArbiterConfig, LabelCheck, LabelsConfig
+from tasks.verify.steps import Correction, collect_answers, findings_table, verify_labels
+from tasks.verify.votes import Comparisons, Pair
+
+RUNTIME = Runtime(endpoints={role: Endpoint(base_url="stand-in") for role in ("teacher", "arbiter")})
+STAND_IN_TEACHER = TeacherConfig(model="scripted-stand-in/teacher", temperature=1.0, max_tokens=512)
+CHECK = LabelCheck(
+    labels=LabelsConfig(arbiter=ArbiterConfig(model="scripted-stand-in/arbiter", max_tokens=512)),
+    rewards=RewardConfig(),
+)
+
+
+def sum_query(number: int, answer: str | None = None, **fields: Any) -> Query:
+    """A question that the stand-in solves: the answer is 2 · (number + 5)."""
+    text = f"Start with {number}, add 5, multiply by 2. What is the result?"
+    known = {"messages": (Message(role="user", content=text),), "domain": Domain.MATH, "source": "sums"}
+    return Query.model_validate({"id": f"q{number:03}", "answer": answer or str(2 * (number + 5)), **known, **fields})
+
+
+class Tables:
+    """Data sets in memory, and an output that reads them."""
+
+    def __init__(self, folder: Path, **tables: list[Any]) -> None:
+        (folder / "scratch").mkdir(parents=True)
+        store = Store(str(folder / "store"), local=folder / "local")
+        self.resources = Resources()
+        self.out = Output("step", scratch=folder / "scratch", store=store, resources=self.resources)
+        self.sets = {name: Dataset(name=name, digest=name, uri="", rows=len(rows)) for name, rows in tables.items()}
+        rows: Any = lambda dataset, model: iter(tables[dataset.name])  # noqa: E731
+        self.out.rows = rows  # type: ignore[method-assign]
+
+    def finish(self) -> None:
+        """Write the tables, and end what was started."""
+        self.paths = {file.path: self.out.store.local_file(file) for file in self.out.finish(True)}
+        self.out.close()
+        self.resources.close()
+
+    def read(self, table: str, model: type[Any]) -> dict[str, Any]:
+        """Rows of a table by query id."""
+        path = self.paths.get(f"{table}-00000.parquet")
+        rows = read_shard(path, model) if path else iter(())
+        return {row.id if isinstance(row, Query) else row.query_id: row for row in rows}
+
+
+def compare(pairs: Sequence[Pair]) -> list[Outcome]:
+    return [Outcome.CORRECT if float(gold) == float(answer) else Outcome.WRONG for gold, answer in pairs]
+
+
+@pytest.fixture(autouse=True)
+def small_verifiers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers are compared as floats; a program is right when its text says so."""
+
+    class Runner:
+        def score(self, batch: Sequence[tuple[Query, str]]) -> list[Verdict]:
+            words = {"good": Outcome.CORRECT, "hang": Outcome.TIME_OUT, "void": Outcome.TESTS_MISSING}
+            found = [next((o for word, o in words.items() if word in text), Outcome.WRONG) for _, text in batch]
+            return [Verdict(outcome=outcome, detail="test 1 of 3") for outcome in found]
+
+    monkeypatch.setattr(steps, "open_comparisons", lambda *_: Comparisons(compare))
+    monkeypatch.setattr(references, "open_rewarder", lambda *_: Runner())
+
+
+def responses_to(query: Query, answers: Sequence[str]) -> list[Response]:
+    texts = [lay_out("…", f"\\boxed{{{answer}}}" if answer else "I cannot tell.") for answer in answers]
+    return [
+        Response(query_id=query.id, model="m", sample_index=i, text=text, finish_reason="stop")
+        for i, text in enumerate(texts)
+    ]
+
+
+def verify(folder: Path, said: Mapping[Query, Sequence[str]] | list[Any], check: LabelCheck = CHECK) -> Tables:
+    pairs = list(said)
+    tables = Tables(
+        folder,
+        queries=[query for query, _ in pairs],
+        responses=[response for query, answers in pairs for response in responses_to(query, answers)],
+    )
+    verify_labels.inner(tables.sets["queries"], tables.sets["responses"], check, tables.out, RUNTIME)
+    tables.out.check_conservation(len(pairs))
+    tables.finish()
+    return tables
+
+
+def test_wrong_labels_are_corrected_and_right_ones_unchanged(tmp_path: Path) -> None:
+    """The teacher answers four times with its own mistakes; every tenth label is planted wrong."""
+    queries = [sum_query(n, answer=str(2 * (n + 5) + (3 if n % 10 == 0 else 0)), solution="x") for n in range(200)]
+    asked = Tables(tmp_path / "collect", queries=queries)
+    collect_answers.inner(asked.sets["queries"], AnswersConfig(teacher=STAND_IN_TEACHER), asked.out, RUNTIME)
+    asked.finish()
+    responses = list(read_shard(asked.paths["kept-00000.parquet"], Response))
+    assert len(responses) == 800
+    tables = Tables(tmp_path / "verify", queries=queries, responses=responses)
+    verify_labels.inner(tables.sets["queries"], tables.sets["responses"], CHECK, tables.out, RUNTIME)
+    tables.out.check_conservation(200)
+    tables.finish()
+    kept, corrections = tables.read("kept", Query), tables.read("corrections", Correction)
+    assert len(kept) >= 196  # a mistaken majority leaves some unresolved
+    assert all(row.answer == str(2 * (int(key[1:]) + 5)) for key, row in kept.items())
+    wrong = {query.id for query in queries if int(query.id[1:]) % 10 == 0}
+    assert set(corrections) == wrong & set(kept) and len(corrections) >= 19
+    for key, row in kept.items():
+        if key in wrong:
+            assert row.meta["label_corrected"] == {"old": corrections[key].old, "new": row.answer}
+            assert row.solution is None
+        else:
+            assert row.solution == "x" and 0.5 <= row.meta["teacher_agreement"] <= 1
+    assert "| teacher majority agrees |" in tables.out.notes[0]
+
+
+def test_every_query_has_its_end(tmp_path: Path) -> None:
+    choice = {"domain": Domain.SCIENCE, "choices": ("3", "7"), "answer": "B"}
+    code: dict[str, Any] = {"domain": Domain.CODE, "tests": {"kind": "assert", "setup": "", "asserts": ["assert f(1)"]}}
+    said: list[tuple[Query, list[str]]] = [
+        (sum_query(1), ["12.0", "12", "", "9"]),
+        (sum_query(2), ["", ""]),
+        (sum_query(3).model_copy(update={"answer": None}), []),
+        (sum_query(4, answer="99"), ["1", "1", "2"]),
+        (sum_query(5, **choice), ["B", "(B)", "7", "A"]),
+        (sum_query(6, **code, solution="good"), []),
+        (sum_query(7, **code, solution="bad"), []),
+        (sum_query(8, **code, solution="hang"), []),
+        (sum_query(9, **code), []),
+        (sum_query(10, domain=Domain.CODE, solution="good"), []),
+        (sum_query(11, **code, solution="void"), []),
+        (sum_query(12, domain=Domain.CHAT), []),
+        (sum_query(13, domain=Domain.INSTRUCTION), []),
+    ]
+    tables = verify(tmp_path, said)
+    drops = tables.read("dropped", Drop)
+    assert {key: drop.reason for key, drop in drops.items()} == {
+        "q002": "no_teacher_answer",
+        "q003": "label_missing",
+        "q004": "label_unresolved",
+        "q007": "reference_fails",
+        "q008": "verification_failed",
+        "q010": "tests_missing",
+        "q011": "tests_missing",
+    }
+    assert drops["q004"].evidence == "label '99', 2 of 3 say '1', arbiter '18'"
+    kept = tables.read("kept", Query)
+    assert set(kept) == {"q001", "q005", "q006", "q009", "q012", "q013"}
+    assert kept["q001"].meta["teacher_agreement"] == pytest.approx(2 / 3)
+    assert kept["q005"].meta["teacher_agreement"] == 0.75
+    assert kept["q012"].meta == {}
+
+
+def test_without_an_arbiter_contested_labels_are_unresolved(tmp_path: Path) -> None:
+    check = LabelCheck(labels=LabelsConfig(unverified="keep"), rewards=RewardConfig())
+    tables = verify(tmp_path, [(sum_query(1, answer="9"), ["12", "12"]), (sum_query(2), [])], check)
+    assert tables.read("dropped", Drop)["q001"].reason == "label_unresolved"
+    assert tables.read("kept", Query)["q002"].meta == {}
+
+
+def test_source_solutions_confirm_their_labels(tmp_path: Path) -> None:
+    queries = [sum_query(1, solution="1 + 5 = 6, 6 · 2 = 12"), sum_query(2), sum_query(3, domain=Domain.CHAT)]
+    tables = Tables(tmp_path, queries=queries)
+    config = AnswersConfig(teacher=TeacherConfig(model=SOURCE_SOLUTIONS))
+    collect_answers.inner(tables.sets["queries"], config, tables.out, Runtime())
+    tables.finish()
+    assert [row.query_id for row in read_shard(tables.paths["kept-00000.parquet"], Response)] == ["q001"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "letter"),
+    [
+        ("B", "B"),
+        ("(B)", "B"),
+        ("B.", "B"),
+        ("B. 7 apples", "B"),
+        ("\\text{B}", "B"),
+        ("$B$", "B"),
+        ("7 Apples.", "B"),
+        ("\\text{7 apples}", "B"),
+        ("A dog", None),
+        ("D", None),
+        ("8", None),
+        ("C", "C"),
+    ],
+)
+def test_letters_of_options(answer: str, letter: str | None) -> None:
+    assert choice_letter(answer, ("3", "7 apples", "B")) == letter
+
+
+def test_an_unfinished_response_has_no_answer() -> None:
+    assert answer_of(sum_query(1), "<think>\n\\boxed{12}") is None
+    assert answer_of(sum_query(1), lay_out("\\boxed{1}", "\\boxed{12}")) == "12"
+    assert answer_of(sum_query(1), lay_out("", "\\boxed{}")) is None
+
+
+def test_the_table_of_findings_is_empty_without_labels() -> None:
+    assert findings_table({}).endswith("|---|---:|")
