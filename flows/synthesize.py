@@ -5,11 +5,15 @@ from __future__ import annotations
 from flows.recipe import Recipe
 from infra.artifacts import Dataset
 from infra.step import phase
+from tasks.synthesize.config import SampleSelection
 from tasks.synthesize.steps import select_samples, synthesize_responses
 
 
 @phase
 def synthesize(queries: Dataset, recipe: Recipe) -> Dataset:
     """Ask for several responses a query and keep the ones that pass."""
-    responses = synthesize_responses(queries, config=recipe.synthesize)
-    return select_samples(queries, responses, config=recipe.synthesize)
+    responses = synthesize_responses(queries, config=recipe.synthesize.responses)
+    selection = SampleSelection(
+        selection=recipe.synthesize.selection, rewards=recipe.rewards, system_prompt=recipe.policy.system_prompt
+    )
+    return select_samples(queries, responses, config=selection)

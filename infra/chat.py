@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from pydantic import Field
@@ -136,4 +137,4 @@ def _shares(total: int, weights: Sequence[int]) -> list[int]:
     for weight in weights:
         passed += weight
         ends.append(round(total * passed / whole))
-    return [after - before for before, after in zip(ends, ends[1:], strict=False)]
+    return [after - before for before, after in pairwise(ends)]

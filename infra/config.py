@@ -53,7 +53,9 @@ def _assign(path: Path, content: dict[str, Any], key: str, value: Any) -> None:
             place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
         place[int(last) if isinstance(place, list) else last] = value
     except (AttributeError, IndexError, TypeError, ValueError):
-        raise ConfigError(f"{path}: {key}: no such field to set; name one of the file's, such as `a.b` or `a.0.b`") from None
+        raise ConfigError(
+            f"{path}: {key}: no such field to set; name one of the file's, such as `a.b` or `a.0.b`"
+        ) from None
 
 
 def _explain(path: Path, model: type[BaseModel], error: ValidationError) -> str:

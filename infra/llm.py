@@ -7,41 +7,17 @@ import queue
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing, suppress
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from types import TracebackType
+from typing import Self
 
-from infra.chat import Answered, ChatReply, ChatRequest, reply_of, usage_of
-from infra.llm_http import Address, EndpointError, HttpChat, Trouble
+from infra.chat import Answered, ChatReply, ChatRequest
+from infra.llm_answering import Answering, LlmUsage
+from infra.llm_http import Address, EndpointError
 from infra.row_cache import RowCache
 from infra.runtime import Endpoint, secret
 
-# So many refusals without one reply are a wrong model or parameter, not so many bad prompts.
-MAX_REFUSALS = 16
-
-
-@dataclass
-class LlmUsage:
-    """What a client used: tokens and money of its HTTP requests, and samples that the row cache gave for nothing."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    usd: float = 0.0
-    cache_hits: int = 0
-
-    def add(self, body: dict[str, Any], endpoint: Endpoint) -> None:
-        """Count one chat completion at the endpoint's prices."""
-        used = usage_of(body)
-        self.prompt_tokens += used["prompt_tokens"]
-        self.completion_tokens += used["completion_tokens"]
-        self.usd += used["prompt_tokens"] * endpoint.usd_per_million_prompt_tokens / 1e6
-        self.usd += used["completion_tokens"] * endpoint.usd_per_million_completion_tokens / 1e6
-
-    def take(self) -> dict[str, float]:
-        """All counts by name, for `Output.spend`; counting starts again at zero."""
-        counts = asdict(self)
-        for name in counts:
-            setattr(self, name, type(counts[name])())
-        return counts
+__all__ = ["EndpointError", "LlmClient", "LlmSession"]
+Arrival = Answered | Exception | None
 
 
 class LlmClient:
@@ -60,8 +36,12 @@ class LlmClient:
         self._cache = cache
         secret(endpoint.api_key_env)  # a missing key is told before any work
 
+    def answering(self) -> Answering:
+        """A fresh connection for one event loop; its usage counts here."""
+        return Answering(Address(self.role, self.model, self.endpoint), self._cache, self.usage)
+
     def complete_all(self, requests: Iterable[ChatRequest]) -> Iterator[Answered]:
-        """Answer all requests; samples come as they finish, so their order is that of the wire.
+        """Answer all requests. Those of one request come together, requests as they finish.
 
         Runs an event loop in a thread of its own: callable from anywhere. Leaving the loop early cancels what is in
         flight.
@@ -70,7 +50,7 @@ class LlmClient:
             EndpointError: the endpoint is dead, refuses the key or the model, or failed some requests after all
                 attempts. Samples that did arrive are kept: another run asks only for the rest.
         """
-        arrived: queue.SimpleQueue[Answered | Exception | None] = queue.SimpleQueue()
+        arrived: queue.SimpleQueue[Arrival] = queue.SimpleQueue()
         pump = _Pump(self.stream(requests), arrived.put)
         try:
             while (item := arrived.get()) is not None:
@@ -82,132 +62,92 @@ class LlmClient:
 
     async def stream(self, requests: Iterable[ChatRequest]) -> AsyncGenerator[Answered, None]:
         """As `complete_all`, within an event loop; at most `max_concurrency` requests are in flight."""
-        job = _Job(self, iter(requests))
-        workers = [asyncio.create_task(job.work()) for _ in range(self.endpoint.max_concurrency)]
+        answering, source = self.answering(), iter(requests)
+        arrived: asyncio.Queue[Arrival] = asyncio.Queue()
+        num_workers = self.endpoint.max_concurrency
+        workers = [asyncio.create_task(_work(answering, source, arrived)) for _ in range(num_workers)]
         try:
-            running = len(workers)
-            while running:
-                item = await job.arrived.get()
+            while num_workers:
+                item = await arrived.get()
                 if isinstance(item, Exception):
                     raise item
                 if item is None:
-                    running -= 1
+                    num_workers -= 1
                 else:
                     yield item
         finally:
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
-            await job.http.close()
-        job.check()
-
-    def cached(self, key: str) -> Any | None:
-        """The cached sample of a key."""
-        value = self._cache.get(key)
-        self.usage.cache_hits += value is not None
-        return value
-
-    def keep(self, key: str, value: dict[str, Any]) -> None:
-        """Put a finished sample into the cache."""
-        self._cache.put(key, value)
+            await answering.close()
+        answering.check()
 
 
-@dataclass
-class _Job:
-    """One stream of requests: what its workers share."""
-
-    llm: LlmClient
-    source: Iterator[ChatRequest]
-    arrived: asyncio.Queue[Answered | Exception | None] = field(default_factory=asyncio.Queue)
-    delivered: int = 0
-    refusals: list[str] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.address = Address(self.llm.role, self.llm.model, self.llm.endpoint)
-        self.http = HttpChat(self.address)
-
-    async def work(self) -> None:
-        """Answer requests until there are none; then None is put, or the error that ends the stream."""
-        try:
-            for request in self.source:
-                await self._answer(request)
-                await asyncio.sleep(0)  # where the cache answers, nothing else would let the others in
-        except Exception as error:
-            self.arrived.put_nowait(error)
-        else:
-            self.arrived.put_nowait(None)
-
-    async def _answer(self, request: ChatRequest) -> None:
-        keys = request.cache_keys(self.llm.model)
-        values = [self.llm.cached(key) for key in keys]
-        for index, value in enumerate(values):
-            if value is not None:
-                self._deliver(request, reply_of(value, index, is_cached=True))
-        missing = [index for index, value in enumerate(values) if value is None]
-        while missing:
-            run = _first_run(missing)
-            result = await self.http.ask(request, run[0], len(run))
-            if isinstance(result, Trouble):
-                self._give_up(request, missing, result)
-                return
-            self.llm.usage.add(result.body, self.llm.endpoint)
-            for index, value in zip(run, result.samples, strict=False):
-                self.llm.keep(keys[index], value)
-                self._deliver(request, reply_of(value, index, is_cached=False))
-            # An endpoint may give fewer samples than it was asked for; the rest is asked again.
-            missing = missing[len(result.samples) :]
-
-    def _deliver(self, request: ChatRequest, reply: ChatReply) -> None:
-        self.delivered += reply.refusal is None
-        self.arrived.put_nowait(Answered(request, reply))
-
-    def _give_up(self, request: ChatRequest, missing: list[int], trouble: Trouble) -> None:
-        if not trouble.is_final:
-            self.failures.append(trouble.text)
-            return
-        self.refusals.append(trouble.text)
-        if len(self.refusals) >= MAX_REFUSALS:
-            self._check_refusals()
-        for index in missing:
-            self._deliver(request, ChatReply(sample_index=index, refusal=trouble.text))
-
-    def check(self) -> None:
-        """Raise EndpointError where requests stayed without an answer."""
-        self._check_refusals()
-        if self.failures:
-            raise EndpointError(
-                f"{self.address}: {len(self.failures)} requests failed after {self.llm.endpoint.max_attempts} attempts "
-                f"each, such as: {self.failures[0]}; {self.delivered} samples are kept: run again for the rest"
-            )
-
-    def _check_refusals(self) -> None:
-        if self.refusals and not self.delivered:
-            raise EndpointError(
-                f"{self.address} refuses whatever it is asked ({len(self.refusals)} requests so far): "
-                f"{self.refusals[0]}; correct the model or the sampling values in the recipe, then run again"
-            )
+async def _work(answering: Answering, source: Iterator[ChatRequest], arrived: asyncio.Queue[Arrival]) -> None:
+    """Answer requests until there are none; then None arrives, or the error that ends the stream."""
+    try:
+        for request in source:
+            for reply in await answering.answer(request):
+                arrived.put_nowait(Answered(request, reply))
+            await asyncio.sleep(0)  # where the cache answers, nothing else would let the others in
+    except Exception as error:
+        arrived.put_nowait(error)
+    else:
+        arrived.put_nowait(None)
 
 
-def _first_run(indices: list[int]) -> list[int]:
-    """The first consecutive indices: one HTTP request can draw them with one seed."""
-    return [index for offset, index in enumerate(indices) if index == indices[0] + offset]
+class LlmSession:
+    """Single questions from any thread, over connections that stay open; at most `max_concurrency` are in flight.
+
+    For callers that need an answer before they can go on, such as a reward model within a rollout. Whoever has all
+    questions at hand uses `LlmClient.complete_all`.
+    """
+
+    def __init__(self, client: LlmClient) -> None:
+        self.client = client
+        self._answering = client.answering()
+        self._slots = asyncio.Semaphore(client.endpoint.max_concurrency)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="llm", daemon=True)
+
+    def ask(self, request: ChatRequest) -> list[ChatReply]:
+        """All samples of a request, by index.
+
+        Raises:
+            EndpointError: the endpoint cannot be used, or gave no reply to this request.
+        """
+        replies = asyncio.run_coroutine_threadsafe(self._answer(request), self._loop).result()
+        if len(replies) < request.num_samples:
+            raise EndpointError(f"{self._answering.address}: no reply to {request.key}: {self._answering.failures[-1]}")
+        return replies
+
+    async def _answer(self, request: ChatRequest) -> list[ChatReply]:
+        async with self._slots:
+            return await self._answering.answer(request)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        asyncio.run_coroutine_threadsafe(self._answering.close(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
 
 class _Pump:
     """Drains an async stream into a callback, in a thread with its own event loop."""
 
-    def __init__(
-        self, stream: AsyncGenerator[Answered, None], put: Callable[[Answered | Exception | None], None]
-    ) -> None:
+    def __init__(self, stream: AsyncGenerator[Answered, None], put: Callable[[Arrival], None]) -> None:
         self._loop = asyncio.new_event_loop()
         self._task = self._loop.create_task(self._drain(stream, put))
         self._thread = threading.Thread(target=self._run, name="llm", daemon=True)
         self._thread.start()
 
-    async def _drain(
-        self, stream: AsyncGenerator[Answered, None], put: Callable[[Answered | Exception | None], None]
-    ) -> None:
+    async def _drain(self, stream: AsyncGenerator[Answered, None], put: Callable[[Arrival], None]) -> None:
         try:
             async with aclosing(stream) as items:
                 async for item in items:

@@ -74,7 +74,7 @@ class HttpChat:
         self.num_replies = 0
 
     async def ask(self, request: ChatRequest, first: int, count: int) -> Completed | Trouble:
-        """Samples `first`, `first + 1`, … of a request (`count` or, as the endpoint likes, fewer); or why there are none.
+        """Samples `first`, `first + 1`, … of a request, `count` or as few as the endpoint gives; or why there are none.
 
         Raises:
             EndpointError: no request can succeed, or none did while this one was tried again and again.
@@ -144,7 +144,7 @@ def request_body(address: Address, request: ChatRequest, first: int, count: int)
 
 
 def backoff_s(attempt: int, retry_after_s: float, rng: random.Random) -> float:
-    """Seconds to wait after attempt 0, 1, …: 0.5 doubled each time, with ± 25 % so that workers do not march in step."""
+    """Seconds to wait after attempt 0, 1, …: 0.5 doubled each time, ± 25 % so that workers do not march in step."""
     wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0**attempt) * rng.uniform(0.75, 1.25)
     return max(wait_s, min(LONGEST_WAIT_S, retry_after_s))
 

@@ -121,6 +121,10 @@ class Output:
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
             self._files.append(self.store.put_file(path, f"{prefix}/{path.relative_to(folder).as_posix()}"))
 
+    def add_file(self, source: Path, path: str) -> None:
+        """Publish one local file under a name inside the artifact."""
+        self._files.append(self.store.put_file(source, path))
+
     def summarize(self, **fields: Any) -> None:
         """Set fields that the artifact's reference carries (train_step, scores, …). Part of the artifact's digest."""
         self.summary |= fields

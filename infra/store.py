@@ -151,7 +151,7 @@ class Store:
         except FileNotFoundError:
             return None
         except ValueError as error:
-            raise StoreError(f"{path}: not a manifest: {error}; delete it and run again") from error
+            raise StoreError(f"{path}: not a manifest; delete it and run again") from error
 
     def find_whole(self, step: str, fingerprint: str) -> Manifest | None:
         """The published manifest if all its files are there. One whose files are gone is void and is removed."""

@@ -23,19 +23,19 @@ def _set_limits(limits: dict[str, int]) -> None:
     for name, value in limits.items():
         kind = getattr(resource, name)
         hard = resource.getrlimit(kind)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        soft = value if hard == resource.RLIM_INFINITY else min(value, hard)
         # One second between soft and hard, so that the soft limit's signal tells why the program ended.
-        over = value + 1 if name == "RLIMIT_CPU" and hard == resource.RLIM_INFINITY else value
-        resource.setrlimit(kind, (value, over))
+        over = soft + 1 if name == "RLIMIT_CPU" and hard == resource.RLIM_INFINITY else soft
+        resource.setrlimit(kind, (soft, over))
 
 
 def _read(path: str) -> str:
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8") as file:  # noqa: PTH123 - pathlib would double the start of every jail
         return file.read()
 
 
 def _namespace() -> dict[str, Any]:
-    import builtins  # noqa: PLC0415
+    import builtins
 
     # `-S` leaves these out, and ordinary programs call them.
     vars(builtins).update(exit=sys.exit, quit=sys.exit)

@@ -102,7 +102,8 @@ def _walls(box: Box, limits: Limits) -> list[str]:
     files = ["--ro-bind", "/usr", "/usr", *_root_folders(), "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
     if not prefix.startswith("/usr/"):
         files += [*_open_folders(Path(prefix)), "--ro-bind", prefix, prefix]
-    files += [*_open_folders(Path("/box/main.py")), "--ro-bind", str(box.program), "/box/main.py", "--proc", "/proc", "--dev", "/dev"]
+    files += [*_open_folders(Path("/box/main.py")), "--ro-bind", str(box.program), "/box/main.py"]
+    files += ["--proc", "/proc", "--dev", "/dev"]
     files += ["--perms", "1777", "--size", str(max(limits.file_bytes, 4096)), "--tmpfs", "/tmp"]
     return [*apart, *rights, "--die-with-parent", "--new-session", *files, "--remount-ro", "/", "--chdir", "/tmp"]
 

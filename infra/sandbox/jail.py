@@ -20,7 +20,7 @@ _START_S = 30.0  # a jail starts in 0.1 s; on a machine that is very busy, later
 _SHELL_SIGNAL = 128  # bubblewrap exits with 128 + the signal that ended the program
 
 
-class JailEnded(Exception):
+class JailEndedError(Exception):
     """The program is over, or is to be ended, before it said what was waited for."""
 
     def __init__(self, outcome: Ending) -> None:
@@ -60,7 +60,9 @@ class Jail:
         self._deadline = time.monotonic() + limits.wall_s
 
     def _watch(self) -> None:
-        assert self._process.stdin and self._process.stdout and self._process.stderr
+        assert self._process.stdin
+        assert self._process.stdout
+        assert self._process.stderr
         self._pidfd = os.pidfd_open(self._process.pid)
         self._selector.register(self._pidfd, selectors.EVENT_READ, self._read_exit)
         for stream, read in ((self._process.stdout, self._read_stdout), (self._process.stderr, self._read_stderr)):
@@ -78,7 +80,7 @@ class Jail:
         self._selector.register(ready, selectors.EVENT_READ, read_ready)
         try:
             self._pump(lambda: bool(is_ready), time.monotonic() + _START_S)
-        except JailEnded as ended:
+        except JailEndedError as ended:
             self.end(Ending.SANDBOX_FAILURE)
             raise SandboxError(f"the jail did not start ({ended.outcome}): {self._text(self._stderr)[-500:]}") from None
         finally:
@@ -93,7 +95,7 @@ class Jail:
         """Send a line and wait for a line.
 
         Raises:
-            JailEnded: the program ended, is out of time, or floods its output.
+            JailEndedError: the program ended, is out of time, or floods its output.
         """
         self._write(line.encode() + b"\n")
         deadline = min(self._deadline, time.monotonic() + wait_s)
@@ -108,7 +110,7 @@ class Jail:
         self._write(stdin.encode())
         try:
             self._pump(lambda: self._is_over, self._deadline)
-        except JailEnded as ended:
+        except JailEndedError as ended:
             return self.end(ended.outcome)
         return self.end()
 
@@ -157,15 +159,15 @@ class Jail:
         while not is_done():
             left = deadline - time.monotonic()
             if left <= 0:
-                raise JailEnded(Ending.TIME_LIMIT)
+                raise JailEndedError(Ending.TIME_LIMIT)
             for key, _ in self._selector.select(left):
                 key.data(key.fd)
             if self._num_read > self._limits.output_bytes:
-                raise JailEnded(Ending.OUTPUT_LIMIT)
+                raise JailEndedError(Ending.OUTPUT_LIMIT)
             if self._is_over and not is_done():
                 self._drain()
                 if not is_done():
-                    raise JailEnded(self._exit_outcome())
+                    raise JailEndedError(self._exit_outcome())
 
     def _drain(self) -> None:
         """Read what the ended program left in its pipes."""

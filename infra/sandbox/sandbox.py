@@ -52,7 +52,9 @@ class Sandbox:
 
     def _probe(self) -> Level:
         troubles = []
-        for level in [self._wanted] if self._wanted else list(Level):
+        # Limits alone would run strangers' code as root, so root has to ask for that by name.
+        levels = [level for level in Level if level is not Level.LIMITS or os.geteuid() != 0]
+        for level in [self._wanted] if self._wanted else levels:
             try:
                 with self._jail(level, _PROBE, Limits()) as jail:
                     done = jail.feed("")
@@ -61,7 +63,7 @@ class Sandbox:
                 troubles.append(f"{level}: {done.outcome} {done.stderr[-200:]}")
             except SandboxError as error:
                 troubles.append(f"{level}: {error}")
-        raise SandboxError(f"no jail works here: {'; '.join(troubles)}; install bubblewrap or run as root")
+        raise SandboxError(f"no jail works here ({'; '.join(troubles)}); `apt-get install bubblewrap`")
 
     def run_python(self, program: str, stdin: str, limits: Limits) -> Execution:
         """Run a program with its whole input; a failure of the jail itself is `SANDBOX_FAILURE`."""
@@ -85,9 +87,10 @@ class Sandbox:
     def _jail(self, level: Level, program: str, limits: Limits) -> Iterator[Jail]:
         self._check(level)
         has_user = os.geteuid() == 0 and level is not Level.LIMITS
-        with _leased_user(has_user) as user, tempfile.TemporaryDirectory(prefix="jail-", ignore_cleanup_errors=True) as t:
+        folder = tempfile.TemporaryDirectory(prefix="jail-", ignore_cleanup_errors=True)
+        with folder as name, _leased_user(has_user) as user:
             read_end, write_end = os.pipe()
-            box = _furnish(Box(Path(t), user, write_end), program)
+            box = _furnish(Box(Path(name), user, write_end), program)
             jail = Jail(jail_command(level, self._bubblewrap, box, limits), box.work, limits, (read_end, write_end))
             try:
                 yield jail

@@ -16,7 +16,8 @@ from tasks.generation.journal import sample_resumably
 from tasks.generation.policy import PolicyConfig, PromptEncoder
 from tasks.generation.serving import serve
 from tasks.records import Query, Verdict
-from tasks.rewards.rewarder import RewardConfig, open_rewarder
+from tasks.rewards.opening import open_rewarder
+from tasks.rewards.rewarder import RewardConfig
 
 
 class Evaluation(Config):

@@ -11,7 +11,8 @@ PROMPT_VERSION = 1
 SYSTEM_PROMPT = (
     "You are a helpful assistant. To answer the user's question, you first think about the reasoning process and then "
     "provide the user with the answer. The reasoning process and answer are enclosed within <think> </think> and "
-    "<answer> </answer> tags, respectively, i.e., <think> reasoning process here </think> <answer> answer here </answer>."
+    "<answer> </answer> tags, respectively, i.e., <think> reasoning process here </think> "
+    "<answer> answer here </answer>."
 )
 _BOXED = "Put the final answer, and nothing else, in \\boxed{} within the answer part."
 _LETTER = "Put the letter of the right option in \\boxed{} within the answer part, such as \\boxed{B}."

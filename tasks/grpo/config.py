@@ -32,7 +32,7 @@ class EntropyConfig(Config):
     target: float = Field(default=0.2, ge=0, description="nats a token; the term acts at or below it")
     delta: float = Field(default=0.005, gt=0, description="change of the coefficient each step; 0.0001 in SK's scripts")
     coefficient_min: float = Field(default=0.0, description="lower bound of the coefficient")
-    coefficient_max: float | None = Field(default=None, description="upper bound; 0.005 in SK's scripts, none in the paper")
+    coefficient_max: float | None = Field(default=None, description="upper bound; 0.005 in SK's scripts")
 
 
 class PlateauConfig(Config):
@@ -50,7 +50,7 @@ class GrpoConfig(OptimizerConfig):
     warmup_steps: int = Field(default=0, ge=0, description="steps of linear warm-up")
     prompts_per_batch: int = Field(default=256, ge=1, description="prompts of one step")
     group_size: int = Field(default=16, ge=2, description="samples of one prompt; one alone has no advantage")
-    updates_per_batch: int = Field(default=1, ge=1, description="1: strictly on-policy; more: parts of the batch in turn")
+    updates_per_batch: int = Field(default=1, ge=1, description="1: strictly on-policy; more: in parts, in turn")
     steps: int = Field(ge=1, description="most steps of the stage")
     plateau: PlateauConfig | None = Field(default=None, description="ends the stage early; None: never")
     max_response_tokens: int = Field(ge=1, description="token limit of a response")
@@ -59,7 +59,7 @@ class GrpoConfig(OptimizerConfig):
     clip_high: float = Field(default=0.2, ge=0, description="and up to 1 + clip_high; without effect when on-policy")
     kl_coef: float = Field(default=0.0, ge=0, description="weight of the divergence from the stage's first weights")
     overlong: Overlong = Field(default=Overlong.ADVANTAGE_ZERO, description="what becomes of truncated responses")
-    zero_variance: ZeroVariance = Field(default=ZeroVariance.KEEP, description="what becomes of groups without contrast")
+    zero_variance: ZeroVariance = Field(default=ZeroVariance.KEEP, description="groups without contrast")
     entropy: EntropyConfig | None = Field(default=None, description="adaptive entropy term; None: no term")
     save_every_steps: int = Field(default=10, ge=1, description="steps between resume points")
     publish_weights_every: int = Field(default=1, ge=1, description="steps between weights for the rollout servers")

@@ -59,7 +59,7 @@ def train(spec: GrpoSpec) -> None:
 def wait_for_rollouts(folder: Path, step: int, num_steps: int) -> bool:
     """Sleep until the batch of `step` is there (True), or the stage is over before it (False).
 
-    Every rank looks by itself and comes to the same answer: there is a batch for a step, or a stop before it, never both.
+    Every rank looks by itself and comes to the same answer: a step has a batch, or a stop before it, never both.
     """
     while step < num_steps:
         if rollouts_path(folder, step).exists():

@@ -18,7 +18,8 @@ from tasks.generation.policy import PolicyConfig, PromptEncoder
 from tasks.generation.serving import serve
 from tasks.pass_rate.config import PassRateConfig
 from tasks.records import Outcome, Query
-from tasks.rewards.rewarder import RewardConfig, open_rewarder
+from tasks.rewards.opening import open_rewarder
+from tasks.rewards.rewarder import RewardConfig
 
 
 class PassRate(Config):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
 
 from pydantic import Field
 
@@ -51,7 +50,11 @@ class MathVerifier:
     def __enter__(self) -> MathVerifier:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the processes."""
         self._pool.close()
 
     def judge(self, gold: str, response: str) -> Verdict:
@@ -113,7 +116,9 @@ def boxed_answer(response: str) -> str | Verdict:
     if answer is None:
         return verdict(Outcome.ANSWER_MISSING, "extract", detail="thinking never ends")
     boxed = last_box(answer)
-    return boxed if boxed is not None else verdict(Outcome.ANSWER_MISSING, "extract", detail="no box in the answer part")
+    if boxed is None:
+        return verdict(Outcome.ANSWER_MISSING, "extract", detail="no box in the answer part")
+    return boxed
 
 
 def _verdict(ruling: Ruling, answer: str, ms: float) -> Verdict:

@@ -44,7 +44,7 @@ def parse_number(text: str) -> Number:
     """
     plain = re.fullmatch(r"-?\d+", text)
     if plain and len(text) <= MAX_BITS // 4:
-        return Number(Fraction(int(text) if len(text) < 4000 else _long_int(text)))  # noqa: PLR2004
+        return Number(Fraction(int(text) if len(text) < 4000 else _long_int(text)))
     return _Parser(_tokens(text)).result()
 
 
@@ -192,7 +192,7 @@ class _Parser:
         if rest[0] == r"\frac" or (rest[0] == " " and rest[1:2] == [r"\frac"]):
             self._at += 1 + (rest[0] == " ")
             return whole + _divide(self._argument(), self._argument())
-        if len(rest) == 4 and rest[0] == " " and rest[2] == "/" and rest[1].isdigit() and rest[3].isdigit():  # noqa: PLR2004
+        if len(rest) == 4 and rest[0] == " " and rest[2] == "/" and rest[1].isdigit() and rest[3].isdigit():
             self._at += 4
             return whole + _divide(Fraction(int(rest[1])), Fraction(int(rest[3])))
         return whole
@@ -248,4 +248,4 @@ def _rounds(exact: Number, decimal: Number, min_digits: int) -> bool:
         return False
     scale = 10**decimal.decimals
     shown = abs(decimal.value * scale)
-    return shown >= 10 ** (min_digits - 1) and abs(exact.value * scale - decimal.value * scale) <= Fraction(1, 2)
+    return bool(shown >= 10 ** (min_digits - 1)) and abs(exact.value * scale - decimal.value * scale) <= Fraction(1, 2)

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
 from infra.runtime import child_environment
@@ -24,14 +23,16 @@ from tasks.rewards.math_rules import Ruling
 WORKER = Path(__file__).with_name("math_worker.py")
 _START_S = 120.0  # importing sympy takes a second; on a machine that is very busy, many
 _CHUNK = 65_536
+_ATTEMPTS = 2  # a process may have died before this pair came; a pair that kills two is to blame itself
 METHOD = "math_verify"
 
 
 class Compared(NamedTuple):
-    """A ruling, and the milliseconds that it took a process: no queueing, no start of a process."""
+    """A ruling, and the milliseconds that it took a process: no queueing, no start. `is_spent`: it cost the process."""
 
     ruling: Ruling
     ms: float
+    is_spent: bool = False
 
 
 class PoolError(RuntimeError):
@@ -115,7 +116,7 @@ class MathPool:
     def __enter__(self) -> MathPool:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def compare(self, gold: str, answer: str) -> Compared:
@@ -128,27 +129,30 @@ class MathPool:
         try:
             if self._is_closed:
                 raise PoolError("the pool is closed; compare inside its `with` block")
-            worker = worker or _Worker(self._memory_bytes)
-            started = time.perf_counter()
-            ruling = self._ask(worker, gold, answer)
-            ms = (time.perf_counter() - started) * 1000
-            if ruling.outcome in {Outcome.TIME_OUT, Outcome.CRASH} or worker.num_jobs >= self._recycle_after:
-                worker.kill()
-                worker = None
-            return Compared(ruling, ms)
+            for _ in range(_ATTEMPTS):
+                worker = worker or _Worker(self._memory_bytes)
+                compared = self._ask(worker, gold, answer)
+                if compared.is_spent or worker.num_jobs >= self._recycle_after:
+                    worker.kill()
+                    worker = None
+                if compared.ruling.outcome is not Outcome.CRASH or not compared.is_spent:
+                    break
+            return compared
         finally:
             self._slots.put(worker)
 
-    def _ask(self, worker: _Worker, gold: str, answer: str) -> Ruling:
+    def _ask(self, worker: _Worker, gold: str, answer: str) -> Compared:
         job: dict[str, object] = {"gold": gold, "answer": answer, "orphan_s": int(self._timeout_s) + 5}
+        started = time.perf_counter()
         try:
             reply = worker.ask(job, self._timeout_s)
-        except (BrokenPipeError, OSError) as error:
-            return Ruling(Outcome.CRASH, METHOD, f"math process died: {error}")
+        except OSError as error:
+            return Compared(Ruling(Outcome.CRASH, METHOD, f"math process died: {error}"), 0.0, is_spent=True)
+        ms = (time.perf_counter() - started) * 1000
         if reply is None:
-            return Ruling(Outcome.TIME_OUT, METHOD, f"no answer in {self._timeout_s} s")
+            return Compared(Ruling(Outcome.TIME_OUT, METHOD, f"no answer in {self._timeout_s} s"), ms, is_spent=True)
         content = json.loads(reply)
-        return Ruling(Outcome(content["outcome"]), METHOD, content.get("detail", ""))
+        return Compared(Ruling(Outcome(content["outcome"]), METHOD, content.get("detail", "")), ms)
 
     def close(self) -> None:
         """Wait for running jobs and end all processes."""

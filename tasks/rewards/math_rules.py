@@ -19,7 +19,7 @@ _MEMBER = re.compile(r"^[a-zA-Z]\\in ?([(\[].*[)\]])$")
 _BOUND = re.compile(r"^([a-zA-Z])(<|>|\\le|\\ge) ?(-?[\w.{}/]+|-?\\frac\{[^{}]*\}\{[^{}]*\})$")
 _TUPLE = re.compile(r"^(\\\{|[(\[])(.*?)(\\\}|[)\]])$")
 _NAME = re.compile(r"^([a-zA-Z]|\\[a-z]+)=(?=[^=])")
-_DEEP_POWER = re.compile(r"\^\{?[^+\-,=^]*\^")
+_DEEP_POWER = re.compile(r"\^(?:[{(][^{}()]*)?\d\)?\^[{(]?-?\d")
 _LONG_EXPONENT = re.compile(r"\^\{?\(?-?\d{5,}")
 _LARGE_FACTORIAL = re.compile(r"\d{5,}\}?\)?!|!\)*!")
 
@@ -76,11 +76,12 @@ def _quantity(text: str, too_large: Outcome) -> Quantity | Ruling | None:
 
 def _by_parts(gold: str, answer: str, min_digits: int) -> Ruling | None:
     left, right = _parts(gold), _parts(answer)
-    if left.is_ordered and right.is_ordered and left.brackets != right.brackets and len(left.items) > 1:
+    if left.brackets and right.brackets and left.brackets != right.brackets:
         return _ruling(False, "parts") if _all_numbers(left) and _all_numbers(right) else None
     if len(left.items) != len(right.items):
         # `(1,2)\cup(3,4)` and other compounds are one part; their count says nothing.
-        return None if _is_compound(gold) or _is_compound(answer) else _ruling(False, "parts")
+        is_open = _is_compound(gold) or _is_compound(answer) or _is_wrapped_tuple(left, right)
+        return None if is_open else _ruling(False, "parts")
     if len(left.items) == 1 and not (left.is_ordered or right.is_ordered):
         return None
     if left.is_ordered or right.is_ordered:
@@ -134,6 +135,12 @@ def _without_names(items: list[str]) -> list[str]:
 
 def _is_compound(text: str) -> bool:
     return any(mark in text for mark in (r"\cup", r"\cap", r"\begin", r"\in", "=", "<", ">", r"\le", r"\ge"))
+
+
+def _is_wrapped_tuple(left: _Parts, right: _Parts) -> bool:
+    """One side is a tuple, the other one part that may hold a tuple: `P(1,2)`."""
+    return any(one.brackets and len(other.items) == 1 and re.search(r"[(\[]", other.items[0])
+               for one, other in ((left, right), (right, left)))
 
 
 def _all_numbers(parts: _Parts) -> bool:

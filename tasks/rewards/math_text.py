@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 
 _DROPPED = re.compile(
-    r"\\(?:displaystyle|textstyle|limits|nolimits|quad|qquad|bigg?|Bigg?|left|right)(?![a-zA-Z])|\\[!,;:> ]|[~$]|\\[()\[\]]"
+    r"\\(?:displaystyle|textstyle|limits|nolimits|quad|qquad|bigg?|Bigg?|left|right)(?![a-zA-Z])"
+    r"|\\[!,;:> ]|[~$]|\\[()\[\]]"
 )
 _GROUPED = re.compile(r"(?<=\d)\{,\}(?=\d)")
-_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|rm|mbox|operatorname|textsf|texttt)\*?\s*\{([^{}]*)\}")
+_TEXT = re.compile(
+    r"\\(?:text|textbf|textit|textrm|textsf|texttt|mathrm|mathbf|mathit|mathsf|rm|mbox|operatorname)\*?\s*\{([^{}]*)\}"
+)
 _FRACTION = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 _SHORT_FRACTION = re.compile(r"\\frac\s*(\d|\{[^{}]*\})\s*(\d|[a-zA-Z]|\{[^{}]*\})")
 _NAMED = re.compile(r"^(?:[a-zA-Z]|\\[a-z]+)(?:_\{?\w+\}?)?(?:\([a-z]\))?\s*=\s*(?![=<>])")
@@ -43,7 +46,7 @@ def normalise(answer: str) -> str:
     # Of several named values the names tell which is which; math_rules looks at those.
     text = _NAMED.sub("", text) if text.count("=") == 1 else text
     text = _FREE_SPACE.sub("", text)
-    text = re.sub(r"\^\{(\w)\}", r"^\1", text)
+    text = re.sub(r"\^\{(\w)\}", r"^\1", text.replace("**", "^"))
     return text.strip().rstrip(".")
 
 

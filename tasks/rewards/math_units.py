@@ -1,4 +1,4 @@
-r"""Quantities: an exact number with a unit, a percent sign or a base. `5 cm` is not `5 m`, and `1011_2` is not `1011`."""
+r"""Quantities: an exact number with a unit, a percent sign or a base. `5 cm` is not `5 m`, nor `1011_2` `1011`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tasks.rewards.math_text import without_text_marks
 
 _BASE = re.compile(r"^\(?(-?[0-9A-Fa-f]+)\)?_\{?(\w+)\}?$")
 _PERCENT = re.compile(r"^(.*?) ?(?:\\?%|percent)$")
-_MARKED_UNIT = re.compile(r"^(.*[\d})!]) ?\\(?:text|mathrm|rm|mbox|textrm|operatorname)\{ *([^{}]*?) *\}(\^\{?[-\d]+\}?)?$")
+_MARKED_UNIT = re.compile(r"^(.*[\d})!]) ?\\(?:text|mathrm|rm|mbox|textrm)\{ *([^{}]*?) *\}(\^\{?[-\d]+\}?)?$")
 _PLAIN_UNIT = re.compile(r"^(.*[\d})!]) ?((?:[a-zA-Z]+[ /]?)+)(\^\{?[-\d]+\}?)?$")
 _DEGREES = re.compile(r"^(.*[\d})]) ?\^\{?\\circ\}?(?: ?\\(?:text|mathrm)\{ *([CF]) *\}| ?([CF]))?$")
 _ENDINGS = re.compile(r"(?<=[a-z]{3})(?<!ss)s$")
@@ -35,10 +35,12 @@ _SAME = {
     "inches": "inch", "feet": "foot", "ft": "foot",
 }  # fmt: skip
 _NO_UNIT = frozenset({"unit", "square unit", "cubic unit", "sq unit", "units squared"})
-_KNOWN = frozenset({*_SCALES, *_SAME, *_SAME.values(), *_NO_UNIT, *(
-    "inch foot yard mile day week month year hour minute dollar cent pound ounce mph rad radian N J W V A K C F Hz Pa "
-    "mol eV pc ly people student book way coin apple point time square unit cubic"
-).split()})  # fmt: skip
+_OTHERS = (
+    "inch", "foot", "yard", "mile", "day", "week", "month", "year", "pound", "ounce", "mph", "rad", "radian", "N", "J",
+    "W", "V", "A", "K", "C", "F", "Hz", "Pa", "mol", "eV", "people", "student", "book", "way", "coin", "apple", "point",
+    "unit", "square", "cubic",
+)  # fmt: skip
+_KNOWN = frozenset({*_SCALES, *_SAME, *_SAME.values(), *_OTHERS})
 
 
 class Quantity(NamedTuple):
@@ -100,7 +102,7 @@ def _unit(words: str, exponent: str | None) -> str | None:
     unit = " ".join(parts)
     if exponent:
         unit += re.sub(r"[{}]", "", exponent)
-    if len(parts) == 2 and parts[0] in {"square", "sq", "cubic"} and unit not in _NO_UNIT:  # noqa: PLR2004
+    if len(parts) == 2 and parts[0] in {"square", "sq", "cubic"} and unit not in _NO_UNIT:
         unit = f"{parts[1]}^{'3' if parts[0] == 'cubic' else '2'}"
     return None if unit in _NO_UNIT or not unit or unit.startswith("unit^") else unit
 

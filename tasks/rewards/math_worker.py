@@ -16,7 +16,7 @@ _READY = json.dumps({"ready": True})
 
 @lru_cache(maxsize=512)
 def _parse(answer: str) -> Any:
-    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse  # noqa: PLC0415
+    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse
 
     # Its own time-out is a signal that a long multiplication never hears; the parent's clock holds instead.
     configs = (LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig())
@@ -24,7 +24,7 @@ def _parse(answer: str) -> Any:
 
 
 def _compare(gold: str, answer: str) -> dict[str, str]:
-    from math_verify import verify  # noqa: PLC0415
+    from math_verify import verify
 
     golds = _parse(gold)
     if not golds:

@@ -20,14 +20,14 @@ _CURVES = ("loss", "lr", "grad_norm", "mean_response_length", "tokens_per_s")
 
 @step(version=1, produces=Checkpoint)
 def init_model(samples: Dataset, config: ModelConfig, out: Output) -> None:
-    """The model that training starts from: a published one, or a small one whose tokenizer is trained on the samples."""
+    """The model that training starts from: a published one, or a small one with a tokenizer trained on the samples."""
     folder = out.scratch / "model"
     initialize(config, corpus_texts(out.rows(samples, Sample)), folder)
     out.add_folder(folder, "model")
     out.summarize(base_model=config.name, train_step=0, tokenizer_digest=tokenizer_digest(folder))
 
 
-# Declared as sampled: on one machine the weights repeat bit for bit, but another processor or micro-batch rounds otherwise.
+# Declared as sampled: weights repeat bit for bit on one machine, but another processor or micro-batch rounds otherwise.
 @step(version=1, produces=Checkpoint, sampled=True)
 def train_sft(base: Checkpoint, samples: Dataset, config: SftConfig, out: Output, runtime: Runtime) -> None:
     """Fine-tune `base` on the final responses of the samples. A new run goes on from the last resume point."""
@@ -44,7 +44,8 @@ def train_sft(base: Checkpoint, samples: Dataset, config: SftConfig, out: Output
         _follow(trainer, plan, out)
     for line in trainer.progress():
         out.log(int(line["step"]), **{name: line[name] for name in _CURVES})
-    out.note(f"{plan.num_samples} samples, {plan.num_tokens} tokens; {plan.num_overlong} longer than {config.max_length}")
+    dropped = f"{plan.num_overlong} dropped with more than {config.max_length} tokens"
+    out.note(f"{plan.num_samples} samples with {plan.num_tokens} tokens; {dropped}")
     folder = out.scratch / FINAL_FOLDER
     out.add_folder(folder, "model")
     out.summarize(

@@ -1,4 +1,7 @@
-"""The SFT trainer: `python -m tasks.sft.trainer SPEC.json`, on every rank. Killed at any moment, it goes on bit for bit."""
+"""The SFT trainer: `python -m tasks.sft.trainer SPEC.json`, on every rank.
+
+Killed at any moment it goes on from its last resume point, bit for bit: the plan is a function of samples and config.
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from tasks.synthesize.quality import complete_parts, is_repetitive
 
 
 class SynthesizeReason(StrEnum):
-    """Why a response is left out, or, of the one that came furthest, why its query leaves. In the order of the rules."""
+    """Why a response is left out, and, of the one that came furthest, why its query leaves. In order of the rules."""
 
     NO_RESPONSE = "no_response"
     TRUNCATED = "truncated"
@@ -79,7 +79,7 @@ def choose(
 
 
 def fit_mixture(choices: Iterable[Choice], mixture: Mixture) -> list[Choice]:
-    """Turn down whole queries of a domain beyond its target, those with the highest hash, so that order plays no part."""
+    """Turn down whole queries of a domain beyond its target: those of the highest hash, so that order plays no part."""
     choices = list(choices)
     turned_down: set[str] = set()
     for domain in Domain:

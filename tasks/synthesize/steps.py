@@ -13,7 +13,8 @@ from tasks.generation.chat import lay_out
 from tasks.generation.pairing import Answered, pair_up
 from tasks.generation.teacher import Ask, teacher_responses
 from tasks.records import Message, Query, Response
-from tasks.rewards.rewarder import Rewarder, open_rewarder
+from tasks.rewards.opening import open_rewarder
+from tasks.rewards.rewarder import Rewarder
 from tasks.synthesize.config import ResponsesConfig, SampleSelection, SelectionConfig
 from tasks.synthesize.mixture import Share, mixture_table
 from tasks.synthesize.quality import complete_parts

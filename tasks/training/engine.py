@@ -19,7 +19,7 @@ import torch
 from deepspeed import comm
 from torch import Tensor
 from transformers import AutoModelForCausalLM
-from transformers.integrations import HfDeepSpeedConfig
+from transformers.integrations.deepspeed import HfDeepSpeedConfig
 
 from infra.runtime import TrainingRuntime
 from tasks.training.config import OptimizerConfig
@@ -54,7 +54,7 @@ class Engine:
         self._device = torch.device(runtime.device)
         settings = deepspeed_settings(config, runtime)
         # Held while the model loads: ZeRO 3 then shards each weight as it is read, and no rank ever holds them all.
-        self._sharding = HfDeepSpeedConfig(settings) if self._stage == 3 else None
+        self._sharding = _shard_while_loading(settings) if self._stage == 3 else None
         dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
         self._model: Any = AutoModelForCausalLM.from_pretrained(str(base), dtype=dtype)
         self._model.train()
@@ -192,6 +192,12 @@ def make_optimizer(model: torch.nn.Module, config: OptimizerConfig) -> torch.opt
 def zero_stage(config: OptimizerConfig, runtime: TrainingRuntime) -> int:
     """The ZeRO stage in use: bf16 weights need an optimizer with fp32 copies and fp32 sums of gradients, which is 1."""
     return max(1, runtime.zero_stage) if config.precision == "bf16" else runtime.zero_stage
+
+
+def _shard_while_loading(settings: dict[str, Any]) -> Any:
+    """What `from_pretrained` looks for; it works as long as someone holds it."""
+    watched: Any = HfDeepSpeedConfig
+    return watched(settings)
 
 
 def _be_deterministic(seed: int, runtime: TrainingRuntime) -> None:

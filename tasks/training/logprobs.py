@@ -60,7 +60,11 @@ class TokenScorer(nn.Module):
         self.model = model
 
     def forward(
-        self, input_ids_B_L: Tensor, is_completion_B_L: Tensor, temperature: float = 1.0, entropy: Entropy = Entropy.NONE
+        self,
+        input_ids_B_L: Tensor,
+        is_completion_B_L: Tensor,
+        temperature: float = 1.0,
+        entropy: Entropy = Entropy.NONE,
     ) -> tuple[Tensor, Tensor]:
         """`TokenScores` as a plain tuple (DeepSpeed's hooks rebuild outputs as tuples). Every prompt has a token.
 
@@ -78,7 +82,7 @@ class TokenScorer(nn.Module):
             return score_tokens(head(hidden_N_D), targets_N, temperature, entropy)
         parts = [
             checkpoint(_score_hidden, head, hidden, targets, temperature, entropy, use_reentrant=False)
-            for hidden, targets in zip(hidden_N_D.split(rows), targets_N.split(rows), strict=True)
+            for hidden, targets in zip(torch.split(hidden_N_D, rows), torch.split(targets_N, rows), strict=True)
         ]
         return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 

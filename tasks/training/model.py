@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -69,10 +70,11 @@ def _copy_published(path: str, folder: Path) -> None:
 
 def _save_random(config: SmallModelConfig, folder: Path) -> None:
     import torch
-    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+    import transformers
 
-    tokenizer = AutoTokenizer.from_pretrained(str(folder))
-    architecture = Qwen2Config(
+    library: Any = transformers
+    tokenizer = library.AutoTokenizer.from_pretrained(str(folder))
+    architecture = library.Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=config.hidden_size,
         num_hidden_layers=config.num_layers,
@@ -81,7 +83,7 @@ def _save_random(config: SmallModelConfig, folder: Path) -> None:
         head_dim=config.head_dim,
         intermediate_size=config.intermediate_size,
         max_position_embeddings=config.max_length,
-        rope_theta=config.rope_theta,
+        rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
         initializer_range=config.initializer_range,
         tie_word_embeddings=True,
         bos_token_id=None,
@@ -90,4 +92,4 @@ def _save_random(config: SmallModelConfig, folder: Path) -> None:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        Qwen2ForCausalLM(architecture).save_pretrained(str(folder))
+        library.Qwen2ForCausalLM(architecture).save_pretrained(str(folder))

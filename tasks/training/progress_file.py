@@ -12,7 +12,8 @@ Line = dict[str, float]
 def append_progress(folder: Path, step: int, **values: float) -> None:
     """Add the line of one finished update; `step` counts from 1."""
     with (folder / PROGRESS_FILE).open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"step": step, **values}) + "\n")
+        # The line break comes first too: a writer that was killed may have left half a line.
+        file.write("\n" + json.dumps({"step": step, **values}) + "\n")
 
 
 def read_progress(folder: Path) -> list[Line]:

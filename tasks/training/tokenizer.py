@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -46,12 +47,11 @@ def train_tokenizer(texts: Iterable[str], config: TokenizerConfig, folder: Path)
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
-    # The `tokenizers` stubs do not know that a Sequence takes pre-tokenizers of any kind.
     split = pre_tokenizers.Split(Regex(PIECES), behavior="isolated")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=config.vocab_size - len(TAG_TOKENS),
         special_tokens=[AddedToken(token, special=True) for token in CONTROL_TOKENS],
@@ -65,9 +65,9 @@ def train_tokenizer(texts: Iterable[str], config: TokenizerConfig, folder: Path)
             f"the texts give {tokenizer.get_vocab_size()} tokens, vocab_size asks for {config.vocab_size}; "
             "lower vocab_size or give more text"
         )
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token=END_OF_TURN, pad_token=CONTROL_TOKENS[0], chat_template=CHAT_TEMPLATE
-    ).save_pretrained(str(folder))
+    fast: Any = PreTrainedTokenizerFast
+    special = {"eos_token": END_OF_TURN, "pad_token": CONTROL_TOKENS[0]}
+    fast(tokenizer_object=tokenizer, chat_template=CHAT_TEMPLATE, **special).save_pretrained(str(folder))
 
 
 def _without_tags(texts: Iterable[str]) -> Iterator[str]:

@@ -1,1 +1,1 @@
-"""Ground truth: several teacher answers, their majority, an arbiter for contradictions, reference code against its tests."""
+"""Ground truth: teacher answers and their majority, an arbiter for contradictions, reference code against its tests."""

@@ -8,14 +8,15 @@ from infra.output import Output
 from infra.runtime import Runtime
 from tasks.generation.teacher import source_responses
 from tasks.records import Outcome, Query, Verdict
-from tasks.rewards.rewarder import RewardConfig, open_rewarder
+from tasks.rewards.opening import open_rewarder
+from tasks.rewards.rewarder import RewardConfig
 from tasks.verify.labels import Found, Ruling, VerifyReason
 
 
 def check_references(
     queries: Sequence[Query], rewards: RewardConfig, out: Output, runtime: Runtime
 ) -> dict[str, Ruling]:
-    """Query id → ruling, for code queries. One without a solution of its source is kept on the strength of its tests."""
+    """Query id → ruling, for code queries. Without a solution of its source, a query is kept for its tests alone."""
     rulings = {query.id: _unrun(query) for query in queries}
     checked = [query for query in queries if query.tests is not None and query.solution]
     if checked:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from tasks.records import Domain, Query, Response
-from tasks.verify.answers import answer_of
+from tasks.verify.answers import answer_of, is_choice
 from tasks.verify.labels import Found, Ruling, VerifyReason, arbitrate, arbitration_pairs, contested
 from tasks.verify.votes import Ballot, Comparisons, Vote, pairs_of
 
@@ -27,7 +27,7 @@ def case_of(query: Query, responses: Sequence[Response]) -> Case:
         return Case(query, None)
     answers = [answer_of(query, response.text) for response in responses]
     given = tuple(answer for answer in answers if answer is not None)
-    return Case(query, Ballot(query.id, query.answer, given, is_choice=bool(query.choices)))
+    return Case(query, Ballot(query.id, query.answer, given, is_choice=is_choice(query)))
 
 
 def rule_on_labels(
@@ -50,11 +50,11 @@ def rule_on_labels(
         for query_id, vote in votes.items()
         for pair in arbitration_pairs(ballots[query_id], vote, opinions.get(query_id))
     )
-    for query_id, result in results.items():
-        if isinstance(result, Vote):
-            result = arbitrate(ballots[query_id], result, opinions.get(query_id), comparisons)
-        rulings[query_id] = result
-    return rulings
+    rulings |= {query_id: ruling for query_id, ruling in results.items() if isinstance(ruling, Ruling)}
+    return rulings | {
+        query_id: arbitrate(ballots[query_id], vote, opinions.get(query_id), comparisons)
+        for query_id, vote in votes.items()
+    }
 
 
 def _without_vote(case: Case, unverified: str) -> Ruling:

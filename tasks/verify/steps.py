@@ -54,7 +54,7 @@ def verify_labels(queries: Dataset, responses: Dataset, config: LabelCheck, out:
     """
     pairs = pair_up(out.rows(queries, Query), out.rows(responses, Response))
     cases = [case_of(pair.query, pair.responses) for pair in pairs]
-    comparisons = open_comparisons(config.rewards, out, runtime)
+    comparisons = open_comparisons(config.rewards.math, out, runtime)
     arbiter = partial(ask_arbiter, config=config.labels, out=out, runtime=runtime)
     rulings = rule_on_labels(cases, config.labels.unverified, comparisons, arbiter)
     code = [case.query for case in cases if case.query.domain is Domain.CODE]

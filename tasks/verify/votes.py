@@ -44,7 +44,7 @@ class Vote(NamedTuple):
 
 
 class Comparisons:
-    """Outcomes of comparisons. Asked for in batches, so that the verifier's processes all work; equal texts are free."""
+    """Outcomes of comparisons, asked for in batches so that all verifier processes work; equal texts are free."""
 
     def __init__(self, compare: Compare) -> None:
         self._compare = compare

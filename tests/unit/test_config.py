@@ -120,7 +120,7 @@ def test_configs_are_frozen() -> None:
 
 
 def test_an_unknown_profile_lists_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="no profile `lokal`; known: .*local"):
+    with pytest.raises(ConfigError, match=r"no profile `lokal`; known: .*local"):
         load_profile("lokal")
 
 

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from infra.chat import Answered, ChatRequest, GarbledReplyError, Sampling, reply_of, split_completion, text_of
 from infra.config import ConfigError
-from infra.llm import LlmClient
+from infra.llm import LlmClient, LlmSession
 from infra.llm_http import Address, EndpointError, backoff_s, request_body
 from infra.row_cache import RowCache
 from infra.runtime import Endpoint
@@ -148,8 +149,10 @@ def test_every_sample_of_every_request_arrives_and_is_counted(client_of: Callabl
         client = client_of(fake.url, usd_per_million_prompt_tokens=2.0, usd_per_million_completion_tokens=50.0)
         found = texts(client.complete_all(ask(q, 3) for q in "abcdefgh"))
     assert found == {q: [f"{q}/100", f"{q}/101", f"{q}/102"] for q in "abcdefgh"}
-    assert len(fake.bodies) == 8 and fake.most_in_flight <= 4
-    assert client.usage.prompt_tokens == 80 and client.usage.completion_tokens == 32
+    assert len(fake.bodies) == 8
+    assert fake.most_in_flight <= 4
+    assert client.usage.prompt_tokens == 80
+    assert client.usage.completion_tokens == 32
     assert client.usage.usd == pytest.approx((80 * 2 + 32 * 50) / 1e6)
 
 
@@ -160,7 +163,8 @@ def test_a_second_run_asks_for_nothing(client_of: Callable[..., LlmClient]) -> N
     answers = list(dead.complete_all([ask("a", 2), ask("b", 2)]))
     assert texts(iter(answers)) == first
     assert all(reply.is_cached for _, reply in answers)
-    assert dead.usage.cache_hits == 4 and dead.usage.prompt_tokens == 0
+    assert dead.usage.cache_hits == 4
+    assert dead.usage.prompt_tokens == 0
 
 
 def test_sixteen_samples_reuse_eight_and_equal_sixteen_at_once(client_of: Callable[..., LlmClient]) -> None:
@@ -238,13 +242,14 @@ def test_a_refused_request_is_told_and_asked_again_next_time(client_of: Callable
         for _ in range(2):
             answers = list(client_of(fake.url).complete_all([ask("a"), ask("long", 2)]))
             refusals = [reply.refusal for request, reply in answers if request.key == "long"]
-            assert len(refusals) == 2 and all(text is not None and "too long" in text for text in refusals)
+            assert len(refusals) == 2
+            assert all(text is not None and "too long" in text for text in refusals)
         assert len(fake.bodies) == 3
 
 
 def test_an_endpoint_that_refuses_everything_is_an_error(client_of: Callable[..., LlmClient]) -> None:
     with serve(lambda *_: Scripted(400, {"error": {"message": "temperature is not supported"}})) as fake:
-        with pytest.raises(EndpointError, match="refuses whatever it is asked.*temperature is not supported"):
+        with pytest.raises(EndpointError, match=r"refuses whatever it is asked.*temperature is not supported"):
             list(client_of(fake.url).complete_all(ask(str(i)) for i in range(1000)))
         assert len(fake.bodies) < 30
 
@@ -291,7 +296,8 @@ def test_waits_double_and_stay_below_fifteen_seconds_in_all(monkeypatch: pytest.
             return high
 
     waits = [backoff_s(attempt, 0, Longest()) for attempt in range(4)]  # type: ignore[arg-type]
-    assert waits == [0.625, 1.25, 2.5, 5.0] and sum(waits) < 15
+    assert waits == [0.625, 1.25, 2.5, 5.0]
+    assert sum(waits) < 15
     assert backoff_s(0, 7.0, Longest()) == 7.0  # type: ignore[arg-type]
     assert backoff_s(0, 9999.0, Longest()) == 30.0  # type: ignore[arg-type]
 
@@ -342,7 +348,8 @@ def test_a_missing_key_is_told_before_any_work(
         list(client_of(fake.url, api_key_env="TEACHER_KEY").complete_all([ask("a")]))
     assert fake.headers[0]["authorization"] == "Bearer sk-very-secret"
     stored = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert stored and not any(b"sk-very-secret" in path.read_bytes() for path in stored)
+    assert stored
+    assert not any(b"sk-very-secret" in path.read_bytes() for path in stored)
 
 
 def test_thinking_apart_from_content_is_put_before_it() -> None:
@@ -366,7 +373,8 @@ def test_shares_of_usage_add_up(said: list[str], total: int) -> None:
     replies = [reply_of(value, index, is_cached=False) for index, value in enumerate(values)]
     assert [reply.text for reply in replies] == said
     shares = [reply.usage["completion_tokens"] for reply in replies]
-    assert min(shares) >= 0 and sum(shares) == (total if any(said) else 0)
+    assert min(shares) >= 0
+    assert sum(shares) == (total if any(said) else 0)
 
 
 def test_a_body_that_is_no_completion_is_garbled() -> None:
@@ -381,3 +389,22 @@ def test_a_body_that_is_no_completion_is_garbled() -> None:
     for body in bodies:
         with pytest.raises(GarbledReplyError):
             split_completion(body)
+
+
+def test_a_session_answers_single_questions_from_many_threads(client_of: Callable[..., LlmClient]) -> None:
+    with serve(lambda body, number: echo(body, number)._replace(delay_s=0.01)) as fake:
+        with LlmSession(client_of(fake.url)) as session, ThreadPoolExecutor(12) as threads:
+            said = list(threads.map(lambda q: session.ask(ask(q, 2)), "abcdefghijkl"))
+        assert fake.most_in_flight <= 4
+    assert [[reply.text for reply in replies] for replies in said] == [[f"{q}/100", f"{q}/101"] for q in "abcdefghijkl"]
+
+
+def test_a_session_tells_what_failed_and_goes_on(client_of: Callable[..., LlmClient]) -> None:
+    def script(body: dict[str, Any], number: int) -> Scripted:
+        return Scripted(500, b"") if 1 <= number <= 3 else echo(body, number)
+
+    with serve(script) as fake, LlmSession(client_of(fake.url)) as session:
+        assert session.ask(ask("a"))[0].text == "a/100"
+        with pytest.raises(EndpointError, match="HTTP 500"):
+            session.ask(ask("b"))
+        assert session.ask(ask("b"))[0].text == "b/100"

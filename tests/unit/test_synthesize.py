@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tasks.rewards.rewarder import RewardConfig
 
 from infra.artifacts import Dataset, Drop
 from infra.output import Output, Resources
@@ -19,6 +18,7 @@ from infra.store import Store
 from tasks.generation.chat import lay_out
 from tasks.generation.teacher import TeacherConfig
 from tasks.records import Domain, Message, Outcome, Query, Response, Verdict
+from tasks.rewards.rewarder import RewardConfig
 from tasks.synthesize import steps
 from tasks.synthesize.config import (
     DomainPolicy,
@@ -62,7 +62,7 @@ def test_both_parts_must_be_complete(text: str, parts: Parts | None) -> None:
     assert complete_parts(text) == parts
 
 
-plain = st.text(alphabet=st.characters(blacklist_characters="<>", blacklist_categories=("Cs",)), max_size=40)
+plain = st.text(alphabet=st.characters(exclude_characters="<>", exclude_categories=["Cs"]), max_size=40)
 
 
 @given(thinking=plain, answer=plain.filter(lambda text: text.strip() != ""))

@@ -121,10 +121,13 @@ def test_only_arbiter_and_majority_together_change_a_label(
     tied = [number for number in dict.fromkeys(numbers) if numbers.count(number) == most]
     common = label if label in tied else tied[0]
     if common == label:
-        assert ruling.found is Found.AGREED and ruling.label == str(label)
+        assert ruling.found is Found.AGREED
+        assert ruling.label == str(label)
     elif truth == label:
-        assert ruling.found is Found.CONFIRMED and ruling.label == str(label)
+        assert ruling.found is Found.CONFIRMED
+        assert ruling.label == str(label)
     elif truth == common:
-        assert ruling.found is Found.CORRECTED and ruling.label == str(truth)
+        assert ruling.found is Found.CORRECTED
+        assert ruling.label == str(truth)
     else:
         assert ruling.reason is VerifyReason.LABEL_UNRESOLVED

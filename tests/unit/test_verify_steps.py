@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tasks.rewards.rewarder import RewardConfig
 
 from infra.artifacts import Dataset, Drop
 from infra.output import Output, Resources
@@ -17,8 +16,9 @@ from infra.store import Store
 from tasks.generation.chat import lay_out
 from tasks.generation.teacher import SOURCE_SOLUTIONS, TeacherConfig
 from tasks.records import Domain, Message, Outcome, Query, Response, Verdict
+from tasks.rewards.rewarder import RewardConfig
 from tasks.verify import references, steps
-from tasks.verify.answers import answer_of, choice_letter
+from tasks.verify.answers import answer_of
 from tasks.verify.config import AnswersConfig, ArbiterConfig, LabelCheck, LabelsConfig
 from tasks.verify.steps import Correction, collect_answers, findings_table, verify_labels
 from tasks.verify.votes import Comparisons, Pair
@@ -118,18 +118,32 @@ def test_wrong_labels_are_corrected_and_right_ones_unchanged(tmp_path: Path) -> 
     assert len(kept) >= 196  # a mistaken majority leaves some unresolved
     assert all(row.answer == str(2 * (int(key[1:]) + 5)) for key, row in kept.items())
     wrong = {query.id for query in queries if int(query.id[1:]) % 10 == 0}
-    assert set(corrections) == wrong & set(kept) and len(corrections) >= 19
+    assert set(corrections) == wrong & set(kept)
+    assert len(corrections) >= 19
     for key, row in kept.items():
         if key in wrong:
             assert row.meta["label_corrected"] == {"old": corrections[key].old, "new": row.answer}
             assert row.solution is None
         else:
-            assert row.solution == "x" and 0.5 <= row.meta["teacher_agreement"] <= 1
+            assert row.solution == "x"
+            assert 0.5 <= row.meta["teacher_agreement"] <= 1
     assert "| teacher majority agrees |" in tables.out.notes[0]
 
 
+def test_the_bytes_do_not_hang_on_the_order_of_the_wire(tmp_path: Path) -> None:
+    queries = [sum_query(n) for n in range(60)]
+    found = []
+    for concurrency in (1, 16):
+        runtime = Runtime(endpoints={"teacher": Endpoint(base_url="stand-in", max_concurrency=concurrency)})
+        tables = Tables(tmp_path / str(concurrency), queries=queries)
+        collect_answers.inner(tables.sets["queries"], AnswersConfig(teacher=STAND_IN_TEACHER), tables.out, runtime)
+        tables.finish()
+        found.append(tables.paths["kept-00000.parquet"].read_bytes())
+    assert found[0] == found[1]
+
+
 def test_every_query_has_its_end(tmp_path: Path) -> None:
-    choice = {"domain": Domain.SCIENCE, "choices": ("3", "7"), "answer": "B"}
+    choice: dict[str, Any] = {"domain": Domain.SCIENCE, "choices": ("3", "7"), "answer": "B"}
     code: dict[str, Any] = {"domain": Domain.CODE, "tests": {"kind": "assert", "setup": "", "asserts": ["assert f(1)"]}}
     said: list[tuple[Query, list[str]]] = [
         (sum_query(1), ["12.0", "12", "", "9"]),
@@ -179,27 +193,6 @@ def test_source_solutions_confirm_their_labels(tmp_path: Path) -> None:
     collect_answers.inner(tables.sets["queries"], config, tables.out, Runtime())
     tables.finish()
     assert [row.query_id for row in read_shard(tables.paths["kept-00000.parquet"], Response)] == ["q001"]
-
-
-@pytest.mark.parametrize(
-    ("answer", "letter"),
-    [
-        ("B", "B"),
-        ("(B)", "B"),
-        ("B.", "B"),
-        ("B. 7 apples", "B"),
-        ("\\text{B}", "B"),
-        ("$B$", "B"),
-        ("7 Apples.", "B"),
-        ("\\text{7 apples}", "B"),
-        ("A dog", None),
-        ("D", None),
-        ("8", None),
-        ("C", "C"),
-    ],
-)
-def test_letters_of_options(answer: str, letter: str | None) -> None:
-    assert choice_letter(answer, ("3", "7 apples", "B")) == letter
 
 
 def test_an_unfinished_response_has_no_answer() -> None:
