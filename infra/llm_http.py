@@ -79,12 +79,13 @@ class HttpChat:
         Raises:
             EndpointError: no request can succeed, or none did while this one was tried again and again.
         """
+        http = self._client()  # before the clock starts: importing the package takes seconds
         started, replies_before = time.monotonic(), self.num_replies
         trouble, seconds, attempt = Trouble(""), 0.0, 0
         for attempt in range(self._address.endpoint.max_attempts):
             if attempt:
                 await asyncio.sleep(backoff_s(attempt - 1, trouble.retry_after_s, self._jitter))
-            result = await self._attempt(request, first, count)
+            result = await self._attempt(http, request, first, count)
             if isinstance(result, Completed):
                 self.num_replies += 1
                 return result
@@ -101,11 +102,11 @@ class HttpChat:
             )
         return trouble
 
-    async def _attempt(self, request: ChatRequest, first: int, count: int) -> Completed | Trouble:
+    async def _attempt(self, http: AsyncOpenAI, request: ChatRequest, first: int, count: int) -> Completed | Trouble:
         try:
             # The limit of httpx is one of silence; a reply that trickles needs one of the whole request.
             async with asyncio.timeout(self._address.endpoint.timeout_s):
-                reply = await self._client().chat.completions.with_raw_response.create(
+                reply = await http.chat.completions.with_raw_response.create(
                     **request_body(self._address, request, first, count)
                 )
             body = json.loads(reply.content)

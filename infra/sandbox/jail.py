@@ -161,7 +161,8 @@ class Jail:
             if left <= 0:
                 raise JailEndedError(Ending.TIME_LIMIT)
             for key, _ in self._selector.select(left):
-                key.data(key.fd)
+                if key.fd in self._selector.get_map():  # what one event drains may have been another's
+                    key.data(key.fd)
             if self._num_read > self._limits.output_bytes:
                 raise JailEndedError(Ending.OUTPUT_LIMIT)
             if self._is_over and not is_done():

@@ -129,27 +129,32 @@ def _leased_user(is_wanted: bool) -> Iterator[int | None]:
             os.close(descriptor)
             continue
         try:
+            # The dead count towards the limit of processes until init reaps them, which it may do seconds later.
+            if _processes_of(user):
+                continue
             yield user
+            return
         finally:
             os.close(descriptor)
-        return
     raise SandboxError(f"all {NUM_USERS} jail users are busy; run fewer jails at a time")
 
 
 def _kill_user(user: int) -> None:
     """Kill what left its process group. All at once, or a fork bomb is faster than the killer."""
-    while _owns_processes(user):
+    while set(_processes_of(user)) - {"Z"}:
         killer = [str(interpreter_for_others()), "-I", "-S", "-c", _KILL_ALL, str(user)]
         subprocess.run(killer, check=False, stderr=subprocess.DEVNULL, timeout=60)
 
 
-def _owns_processes(user: int) -> bool:
+def _processes_of(user: int) -> list[str]:
+    """State letter of every process of a user, `Z` for the dead that nobody has reaped."""
+    states = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
                 fields = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            if int(fields["Uid"].split()[0]) == user and not fields["State"].strip().startswith("Z"):
-                return True
-    return False
+            if int(fields["Uid"].split()[0]) == user:
+                states.append(fields["State"].split()[0])
+    return states

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-from infra.chat import Answered, ChatRequest, Sampling
+from infra.chat import Answered, ChatRequest
 from infra.config import ConfigError
-from infra.llm import EndpointError, LlmClient, LlmSession
+from infra.llm import LlmClient
 from infra.output import Output
 from infra.runtime import Runtime
 
@@ -64,27 +63,6 @@ def ask_in_order(out: Output, client: LlmClient, requests: Sequence[ChatRequest]
         while turn < len(requests) and len(waiting[requests[turn].key]) == requests[turn].num_samples:
             yield sorted(waiting.pop(requests[turn].key), key=lambda done: done.reply.sample_index)
             turn += 1
-
-
-def open_asker(
-    out: Output, runtime: Runtime, role: str, model: str, sampling: Sampling
-) -> Callable[[Sequence[Mapping[str, str]]], str]:
-    """A function that puts one dialog to a role and waits for the text; safe from threads, connections stay open.
-
-    For a reward model within a rewarder. It raises EndpointError where the endpoint gives no text.
-    """
-    session = out.resource(f"{role} {model}", lambda: LlmSession(open_role(out, runtime, role, model)))
-    counting = threading.Lock()
-
-    def ask(messages: Sequence[Mapping[str, str]]) -> str:
-        reply = session.ask(ChatRequest(key=role, messages=messages, sampling=sampling))[0]
-        with counting:
-            out.spend(**session.client.usage.take())
-        if reply.refusal is not None:
-            raise EndpointError(f"{role} ({model}) refuses a dialog: {reply.refusal}")
-        return reply.text
-
-    return ask
 
 
 def _stand_in_url(out: Output) -> str:

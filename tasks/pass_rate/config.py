@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from infra.config import Config
@@ -14,5 +16,8 @@ class PassRateConfig(Config):
 
     domains: tuple[Domain, ...] = Field(description="only prompts of these domains are measured; others are dropped")
     num_samples: int = Field(ge=2, description="N: samples a prompt")
+    keep: Literal["inside", "all"] = Field(
+        default="inside", description="inside: strictly between 0 and 1; all: every judged query, to try a pipeline out"
+    )
     max_prompts: int | None = Field(default=None, ge=1, description="measure only that many, spread by query id")
     sampling: SamplingConfig = Field(description="temperature, top_p, max_tokens, seed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 from pydantic import Field
 
@@ -75,17 +76,19 @@ def measure_pass_rate(policy: Checkpoint, queries: Dataset, config: PassRate, ou
             mean_tokens=sum(lengths) / len(lengths),
         )
         out.attach("difficulty", difficulty)
-        reason = judge(difficulty)
+        reason = judge(difficulty, config.measure.keep)
         if reason is None:
             out.keep(query)
         else:
             out.drop(query, reason, f"{difficulty.num_correct} of {difficulty.num_judged} correct")
 
 
-def judge(difficulty: Difficulty) -> DropReason | None:
-    """None for a pass rate strictly inside (0, 1)."""
+def judge(difficulty: Difficulty, keep: Literal["inside", "all"] = "inside") -> DropReason | None:
+    """None for a query that goes on to RL: by default one whose pass rate is strictly inside (0, 1)."""
     if difficulty.num_judged == 0:
         return DropReason.NOT_JUDGED
+    if keep == "all":
+        return None
     if difficulty.num_correct == 0:
         return DropReason.NEVER_SOLVED
     return DropReason.ALWAYS_SOLVED if difficulty.num_correct == difficulty.num_judged else None

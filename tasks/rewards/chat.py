@@ -44,7 +44,7 @@ class Ask(Protocol):
 class ChatConfig(Config):
     """How chat responses are scored."""
 
-    model: str | None = Field(default=None, description="model at the endpoint `reward-model`; none: chat is not judged")
+    model: str | None = Field(default=None, description="model at endpoint `reward-model`; none: chat is not judged")
     max_tokens: int = Field(default=512, ge=1, description="longest reply of the reward model")
     version: int = Field(default=1, description="of the prompt; raise it with any change of its text")
 

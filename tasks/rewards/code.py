@@ -19,7 +19,7 @@ from infra.sandbox.sandbox import Sandbox
 from tasks.records import Outcome, Verdict
 from tasks.rewards import code_agents
 from tasks.rewards.code_agents import decode
-from tasks.rewards.code_tests import SplitTest, TestPlan, TestsError, WholeTest, plan_tests, top_level_names
+from tasks.rewards.code_tests import BadTestsError, SplitTest, TestPlan, WholeTest, plan_tests, top_level_names
 from tasks.rewards.extract import answer_part, last_code_block
 from tasks.rewards.verdicts import verdict
 
@@ -83,7 +83,7 @@ class CodeGrader:
             self._check(tests or {}, program)
         except _RejectedError as rejection:
             outcome, detail = Outcome.WRONG, str(rejection)
-        except TestsError as error:
+        except BadTestsError as error:
             outcome, detail = Outcome.TESTS_MISSING, str(error)
         except SandboxError as error:
             outcome, detail = Outcome.CRASH, str(error)
@@ -100,11 +100,11 @@ class CodeGrader:
         elif kind == "stdio":
             self._check_stdio(tests.get("inputs") or [], tests.get("outputs") or [], program)
         else:
-            raise TestsError(f"no tests of a known kind: {kind!r}; use `assert` or `stdio`")
+            raise BadTestsError(f"no tests of a known kind: {kind!r}; use `assert` or `stdio`")
 
     def _check_stdio(self, inputs: Sequence[str], outputs: Sequence[str], program: str) -> None:
         if not inputs or len(inputs) != len(outputs):
-            raise TestsError(f"{len(inputs)} inputs and {len(outputs)} outputs")
+            raise BadTestsError(f"{len(inputs)} inputs and {len(outputs)} outputs")
         deadline = time.monotonic() + self.config.total(len(inputs))
         for index, (given, expected) in enumerate(zip(inputs, outputs, strict=True)):
             left = deadline - time.monotonic()
@@ -141,7 +141,7 @@ class _Session:
 
         Raises:
             _RejectedError: one fails.
-            TestsError: a test cannot be judged.
+            BadTestsError: a test cannot be judged.
             SandboxError: a jail fails.
         """
         self._next_test()
@@ -211,7 +211,7 @@ class _Session:
     @staticmethod
     def _expect_done(reply: dict[str, Any], label: str) -> None:
         if "fault" in reply:
-            raise TestsError(f"{label} cannot be judged apart from the program: {reply['fault']}")
+            raise BadTestsError(f"{label} cannot be judged apart from the program: {reply['fault']}")
         if not reply["done"]:
             raise _RejectedError(f"{label}: {reply['error']}")
 

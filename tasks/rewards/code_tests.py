@@ -19,7 +19,7 @@ _CONTAINERS: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 
 
-class TestsError(ValueError):
+class BadTestsError(ValueError):
     """Tests that are not there or not Python: nothing to judge by."""
 
 
@@ -57,15 +57,15 @@ def plan_tests(setup: str, asserts: Iterable[str]) -> TestPlan:
     """Read assert tests.
 
     Raises:
-        TestsError: there is none, or one is not Python.
+        BadTestsError: there is none, or one is not Python.
     """
     try:
         is_secret = any(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(setup)))
         tests = [_read(statement) for source in asserts for statement in ast.parse(source).body]
     except (SyntaxError, ValueError, RecursionError) as error:
-        raise TestsError(f"a test is not Python: {error}") from None
+        raise BadTestsError(f"a test is not Python: {error}") from None
     if not tests:
-        raise TestsError("there are no tests")
+        raise BadTestsError("there are no tests")
     return TestPlan(tests, setup, is_secret)
 
 

@@ -129,7 +129,11 @@ class _Parser:
         base = self._factorial()
         if not self._take("^"):
             return base
-        return _power(base, self._argument(is_signed=True))
+        return _power(base, self._exponent())
+
+    def _exponent(self) -> Fraction:
+        value = self._argument(is_signed=True)
+        return _power(value, self._exponent()) if self._take("^") else value
 
     def _factorial(self) -> Fraction:
         value = self._atom()

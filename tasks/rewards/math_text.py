@@ -16,7 +16,7 @@ _FRACTION = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 _SHORT_FRACTION = re.compile(r"\\frac\s*(\d|\{[^{}]*\})\s*(\d|[a-zA-Z]|\{[^{}]*\})")
 _NAMED = re.compile(r"^(?:[a-zA-Z]|\\[a-z]+)(?:_\{?\w+\}?)?(?:\([a-z]\))?\s*=\s*(?![=<>])")
 _SPACES = re.compile(r"\s+")
-_FREE_SPACE = re.compile(r"(?<![\w}]) | (?![\w\\{])")
+_FREE_SPACE = re.compile(r"(?<![\w}]) | (?![\w{])")
 _SHORTEST_WORD = 4
 _SHORT_WORDS = frozenset({"yes", "no", "odd", "one", "two", "six", "ten", "all"})
 _CHARACTERS = str.maketrans({

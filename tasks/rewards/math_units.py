@@ -59,9 +59,9 @@ def parse_quantity(text: str) -> Quantity:
         NotExactError: it is no exact number with at most a unit, a percent sign or a base.
         TooLargeError: the number is too large to build.
     """
-    based = _BASE.match(text)
+    based = _BASE.match(without_text_marks(text))
     if based:
-        return Quantity(Number(Fraction(int(based[1], 16))), base=without_text_marks(based[2]))
+        return Quantity(Number(Fraction(int(based[1], 16))), base=based[2])
     text = text.removesuffix(r"\dollar").strip()
     if text.startswith(r"\dollar"):
         return Quantity(parse_number(text.removeprefix(r"\dollar").strip()), unit="dollar")

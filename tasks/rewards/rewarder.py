@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pydantic import Field
 
-from infra.config import Config
+from infra.config import Config, ConfigError
+from infra.llm_http import EndpointError
 from infra.row_cache import RowCache
 from infra.sandbox.sandbox import Sandbox
 from tasks.records import Domain, Outcome, Query, Verdict
@@ -115,6 +116,8 @@ def _guarded(judge: Callable[[Query, str], Verdict], row: Pair) -> Verdict:
     # The one place that catches everything: a batch of thousands must not fall to one odd row, and a fault says what.
     try:
         return judge(*row)
+    except (EndpointError, ConfigError):
+        raise  # no row is odd: the run cannot judge at all
     except ConstraintError as error:
         return verdict(Outcome.TESTS_MISSING, "instructions", detail=str(error))
     except Exception as error:

@@ -31,6 +31,9 @@ class RepetitionRule(Config):
 class DomainPolicy(Config):
     """What is kept of one domain, and how much of it."""
 
+    is_judged: bool = Field(
+        default=True, description="false: well-formed responses pass without a score, where a run has no judge for them"
+    )
     min_score: float = Field(default=0.99, ge=0, le=1, description="a response's score must be above this")
     repeats: int = Field(default=1, ge=1, description="times that each sample is written: up-sampling of a small set")
     max_samples: int | None = Field(

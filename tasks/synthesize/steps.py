@@ -68,9 +68,10 @@ def num_samples(query: Query, config: ResponsesConfig) -> int:
 
 
 def judge(batch: Sequence[Answered], rewarder: Rewarder, config: SelectionConfig) -> list[Choice]:
-    """Choose among the responses of each query. Only well-formed ones are scored."""
+    """Choose among the responses of each query. Only well-formed ones of domains that are judged are scored."""
     faults = [[fault_of_form(r, config.repetition) for r in answered.responses] for answered in batch]
-    formed = [(i, j) for i, of_query in enumerate(faults) for j, fault in enumerate(of_query) if fault is None]
+    judged = [i for i, answered in enumerate(batch) if config.mixture.of(answered.query.domain).is_judged]
+    formed = [(i, j) for i in judged for j, fault in enumerate(faults[i]) if fault is None]
     verdicts = rewarder.score([(batch[i].query, batch[i].responses[j].text) for i, j in formed])
     for (i, j), verdict in zip(formed, verdicts, strict=True):
         domain = batch[i].query.domain

@@ -19,7 +19,6 @@ import torch
 from deepspeed import comm
 from torch import Tensor
 from transformers import AutoModelForCausalLM
-from transformers.integrations.deepspeed import HfDeepSpeedConfig
 
 from infra.runtime import TrainingRuntime
 from tasks.training.config import OptimizerConfig
@@ -53,8 +52,6 @@ class Engine:
         self._base, self._stage = base, zero_stage(config, runtime)
         self._device = torch.device(runtime.device)
         settings = deepspeed_settings(config, runtime)
-        # Held while the model loads: ZeRO 3 then shards each weight as it is read, and no rank ever holds them all.
-        self._sharding = _shard_while_loading(settings) if self._stage == 3 else None
         dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
         self._model: Any = AutoModelForCausalLM.from_pretrained(str(base), dtype=dtype)
         self._model.train()
@@ -194,15 +191,11 @@ def zero_stage(config: OptimizerConfig, runtime: TrainingRuntime) -> int:
     return max(1, runtime.zero_stage) if config.precision == "bf16" else runtime.zero_stage
 
 
-def _shard_while_loading(settings: dict[str, Any]) -> Any:
-    """What `from_pretrained` looks for; it works as long as someone holds it."""
-    watched: Any = HfDeepSpeedConfig
-    return watched(settings)
-
-
 def _be_deterministic(seed: int, runtime: TrainingRuntime) -> None:
     torch.set_num_threads(runtime.num_threads)
     torch.use_deterministic_algorithms(True)
+    # Filling fresh memory would show who reads it unwritten; nobody does, and it costs a pass over every result.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

@@ -24,9 +24,12 @@ CHAT_TEMPLATE = (
     "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}"
 )
 
-# A digit is a piece of its own; a word or sign takes the space before it, and also the one between it and a digit, so
-# that `12 + 7 = 19` is 1 2 ␣+␣ 7 ␣=␣ 1 9 and a digit has one token wherever it stands.
-PIECES = r"\d| ?\\?\p{L}+(?: (?=\d))?| ?[^\s\p{L}\d]+(?: (?=\d))?|\s+"
+# Qwen2's own pieces: each digit is one, a word takes the space before it. transformers and vLLM rebuild this pattern from
+# the model type and ignore the one in tokenizer.json, so another pattern would cut texts otherwise than it was trained.
+PIECES = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 
 class TokenizerConfig(Config):
@@ -43,10 +46,11 @@ def train_tokenizer(texts: Iterable[str], config: TokenizerConfig, folder: Path)
     Raises:
         ConfigError: the texts are too few to fill the vocabulary.
     """
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()  # type: ignore[assignment]
     split = pre_tokenizers.Split(Regex(PIECES), behavior="isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]

@@ -28,7 +28,8 @@ def is_choice(query: Query) -> bool:
 
 def open_comparisons(config: MathConfig, out: Output, runtime: Runtime) -> Comparisons:
     """Comparisons by math_verify's processes, which live as long as the run."""
-    verifier = out.resource("math-verifier", lambda: MathVerifier(config, runtime.verifier_processes))
+    verdicts = out.cache("verdicts")  # of the rewarder too: a pair that one compared is known to the other
+    verifier = out.resource("math-verifier", lambda: MathVerifier(config, runtime.verifier_processes, verdicts))
     return Comparisons(_compare_with(verifier))
 
 

@@ -29,10 +29,11 @@ class Pin(NamedTuple):
 
 def test_changed_code_has_a_new_version(request: pytest.FixtureRequest) -> None:
     steps = registered_steps()
-    if request.config.getoption("--refresh-pins"):
+    if request.config.getoption("--refresh-pins", default=False):
         PINS.write_text(json.dumps({name: pin._asdict() for name, pin in steps.items()}, indent=1) + "\n")
     pinned = {name: Pin(**pin) for name, pin in json.loads(PINS.read_text()).items()} if PINS.exists() else {}
-    assert complaints(pinned, steps) == []
+    told = complaints(pinned, steps)
+    assert not told, "\n".join(told)
 
 
 def registered_steps() -> dict[str, Pin]:

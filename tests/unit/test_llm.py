@@ -198,7 +198,7 @@ def test_what_changes_a_sample_is_part_of_its_key(client_of: Callable[..., LlmCl
         Scripted(200, {"choices": []}),
         Scripted(200, {"choices": [{"message": {"content": None}}]}),
         Scripted(200, b"[1, 2]"),
-        Scripted(200, completion("late").body, delay_s=0.6),
+        Scripted(200, completion("late").body, delay_s=1.3),
     ],
     ids=["429", "500", "503", "no JSON", "no choices", "no text", "a list", "time-out"],
 )
@@ -206,7 +206,7 @@ def test_passing_failures_are_tried_again_and_never_cached(
     client_of: Callable[..., LlmClient], failure: Scripted
 ) -> None:
     with serve(lambda body, number: failure if number < 2 else echo(body, number)) as fake:
-        client = client_of(fake.url, timeout_s=0.3)
+        client = client_of(fake.url, timeout_s=1.0 if failure.delay_s else 30.0)
         assert texts(client.complete_all([ask("a")])) == {"a": ["a/100"]}
         assert len(fake.bodies) == 3
         assert client.usage.prompt_tokens == 10  # a garbled reply is not charged

@@ -83,7 +83,7 @@ def test_chains_stay_in_range_and_their_steps_are_true(seed: int) -> None:
     problem = arithmetic.make(Random(seed), ArithmeticRanges(max_operations=4, max_value=999))
     value = numbers_in(problem.text)[0]
     for step in problem.solution.steps:
-        left, symbol, right, result = re.fullmatch(r"(\d+) ([-+*]) (\d+) = (\d+)", step).groups()  # type: ignore[union-attr]
+        left, symbol, right, result = re.fullmatch(r"(\d+)([-+*])(\d+)=(\d+)", step).groups()  # type: ignore[union-attr]
         assert int(left) == value
         value = OPERATORS[symbol](value, int(right))
         assert int(result) == value
@@ -209,7 +209,7 @@ def test_the_layout_is_one() -> None:
     assert solution is not None
     assert solution.render(Style.DIRECT) == "<think>\n</think>\n<answer>\n\\boxed{21}\n</answer>"
     assert solution.render(Style.STEPS) == (
-        "<think>\n7 + 5 = 12\n12 * 2 = 24\n24 - 3 = 21\n</think>\n<answer>\n\\boxed{21}\n</answer>"
+        "<think>\n7+5=12\n12*2=24\n24-3=21\n</think>\n<answer>\n\\boxed{21}\n</answer>"
     )
     function = Solution(FamilyName.CODE, (), "def f(x):\n    return x")
     assert function.render(Style.DIRECT) == render_response((), "```python\ndef f(x):\n    return x\n```")

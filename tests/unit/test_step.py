@@ -206,6 +206,17 @@ def test_manifests_do_not_depend_on_the_place(tmp_path: Path) -> None:
     assert str(tmp_path).encode() not in contents[0]
 
 
+def test_a_store_on_s3_holds_the_same_manifest(tmp_path: Path, s3_options: dict[str, str]) -> None:
+    place = f"s3://posttrain/{tmp_path.name}"
+    remote = Run("recipe", Runtime(store=place, storage_options=s3_options, scratch=str(tmp_path / "s3/scratch")))
+    local = new_run(tmp_path)
+    made = [execute(run, count_up, config=CountConfig()).artifact for run in (local, remote)]
+    contents = [run.store._fs.cat_file(artifact.uri) for run, artifact in zip((local, remote), made, strict=True)]
+    assert contents[0] == contents[1]
+    assert execute(remote, count_up, config=CountConfig()).cached
+    assert len(list(remote.store.rows(made[1], Item))) == 4
+
+
 def test_a_hit_keeps_the_card_and_the_cost_of_the_making(run: Run) -> None:
     made = execute(run, count_up, config=CountConfig())
     hit = execute(run, count_up, config=CountConfig())

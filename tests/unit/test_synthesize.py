@@ -232,7 +232,7 @@ def test_every_query_is_kept_or_dropped_with_its_reason(tmp_path: Path, monkeypa
         "g-crash": (Domain.CODE, [(lay_out("crash", "x"), "stop"), ("no parts", "stop")]),
         "h-cold": (Domain.CHAT, [(lay_out("", "Hm."), "stop")]),
         "i-warm": (Domain.CHAT, [("<think>hm</think>A friendly word.", "stop")]),
-        "j-form": (Domain.INSTRUCTION, [(right, "stop")]),
+        "j-form": (Domain.INSTRUCTION, [(wrong, "stop"), ("no parts", "stop")]),
     }
     responses = [
         Response(query_id=key, model="m", sample_index=i, text=text, finish_reason=finish)
@@ -240,7 +240,7 @@ def test_every_query_is_kept_or_dropped_with_its_reason(tmp_path: Path, monkeypa
         for i, (text, finish) in enumerate(texts)
     ]
     tables = Tables(tmp_path, queries=[query(key, domain) for key, (domain, _) in said.items()], responses=responses)
-    mixture = Mixture(instruction_following=DomainPolicy(repeats=3))
+    mixture = Mixture(instruction_following=DomainPolicy(repeats=3, is_judged=False))
     config = SampleSelection(selection=SelectionConfig(mixture=mixture), rewards=RewardConfig(), system_prompt="Think.")
     select_samples.inner(tables.sets["queries"], tables.sets["responses"], config, tables.out, Runtime())
     samples, drops = tables.finish()

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from infra.chat import Sampling
 from infra.config import ConfigError
 from infra.output import Output, Resources
 from infra.runtime import Endpoint, Runtime
 from infra.store import Store
 from tasks.generation.chat import SYSTEM_PROMPT, ask_messages, lay_out
 from tasks.generation.pairing import pair_up
-from tasks.generation.roles import open_asker, open_role
+from tasks.generation.roles import open_role
 from tasks.generation.teacher import SOURCE_SOLUTIONS, Ask, TeacherConfig, source_responses, teacher_responses
 from tasks.records import Domain, Message, Query, Response
 
@@ -35,9 +32,7 @@ def response(query_id: str, index: int = 0) -> Response:
 
 @pytest.fixture
 def runtime() -> Runtime:
-    return Runtime(
-        endpoints={role: Endpoint(base_url="stand-in", max_concurrency=8) for role in ("teacher", "reward-model")}
-    )
+    return Runtime(endpoints={"teacher": Endpoint(base_url="stand-in", max_concurrency=8)})
 
 
 @pytest.fixture
@@ -77,18 +72,6 @@ def test_a_real_model_is_never_played_by_the_script(out: Output, runtime: Runtim
         open_role(out, runtime, "teacher", "deepseek-r1")
     with pytest.raises(ConfigError, match="no endpoint for `arbiter`"):
         open_role(out, runtime, "arbiter", "o4-mini")
-
-
-def test_a_reward_model_is_asked_from_many_threads(out: Output, runtime: Runtime) -> None:
-    ask = open_asker(out, runtime, "reward-model", "scripted-stand-in/reward-model", Sampling(max_tokens=99))
-    texts = [f"<query>\nWho are you?\n</query>\n<response>\n{'I am. ' * n}\n</response>" for n in range(1, 20)]
-    with ThreadPoolExecutor(6) as threads:
-        said = list(threads.map(lambda text: ask([{"role": "user", "content": text}]), texts))
-    assert all(set(json.loads(reply)) == {"helpfulness", "correctness", "coherence"} for reply in said)
-    spent = out.cost.completion_tokens
-    assert ask([{"role": "user", "content": texts[0]}]) == said[0]
-    assert out.cost.completion_tokens == spent > 0
-    assert out.cost.cache_hits == 1
 
 
 def test_source_solutions_are_laid_out_and_ask_no_model(out: Output) -> None:

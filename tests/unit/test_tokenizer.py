@@ -1,13 +1,15 @@
 """The trained tokenizer: single digits, tags as tokens, ChatML, the same bytes each time."""
 
 import pytest
+import transformers
+from tokenizers import Tokenizer
+from transformers import Qwen2Config
 
 from infra.config import ConfigError
 from tasks.records import Domain, Message
 from tasks.training.samples import Sample, corpus_texts, tokenize_sample
 from tasks.training.tokenizer import TokenizerConfig, train_tokenizer
 
-transformers = pytest.importorskip("transformers")
 
 RESPONSE = "<think>\n12 + 7 = 19\n</think>\n<answer>\n\\boxed{19}\n</answer>"
 TEXTS = ["user\n", "assistant\n", "What is 12 + 7 ?", "Add 305 and 41, please.", RESPONSE] * 3
@@ -37,8 +39,14 @@ def test_a_digit_is_one_and_the_same_token_wherever_it_stands(tokenizer, text):
     assert [token for token in tokens if any(c.isdigit() for c in token)] == [c for c in text if c.isdigit()]
 
 
-def test_signs_take_the_spaces_around_them(tokenizer):
-    assert tokenizer.tokenize("12 + 7 = 19") == ["1", "2", "Ġ+Ġ", "7", "Ġ=Ġ", "1", "9"]
+def test_every_loader_cuts_a_text_alike(folder):
+    """transformers rebuilds a tokenizer's pieces from the model type; a Qwen2 folder must not read otherwise for it."""
+    Qwen2Config().save_pretrained(folder)
+    own = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    loaded = transformers.AutoTokenizer.from_pretrained(folder)
+    assert type(loaded).__name__ == "Qwen2Tokenizer"
+    for text in ["12+7=19", "What is 12 + 7 ?", RESPONSE]:
+        assert loaded.tokenize(text) == own.encode(text, add_special_tokens=False).tokens
 
 
 def test_tags_are_single_tokens_that_decoding_shows(tokenizer):

@@ -76,7 +76,7 @@ class _Chain(NamedTuple):
     def solution(self) -> Solution:
         values = self.values()
         steps = tuple(
-            f"{before} {move.symbol} {move.operand} = {after}"
+            f"{before}{move.symbol}{move.operand}={after}"
             for before, move, after in zip(values, self.moves, values[1:], strict=False)
         )
         return Solution(FamilyName.ARITHMETIC, steps, str(values[-1]))

@@ -42,5 +42,5 @@ def solve(text: str) -> Solution | None:
 def _solution(side: str, left: int, right: int) -> Solution:
     small, large = sorted((left, right))
     if side == "larger":
-        return Solution(FamilyName.COMPARISON, (f"{small} < {large}",), str(large))
-    return Solution(FamilyName.COMPARISON, (f"{large} > {small}",), str(small))
+        return Solution(FamilyName.COMPARISON, (f"{small}<{large}",), str(large))
+    return Solution(FamilyName.COMPARISON, (f"{large}>{small}",), str(small))

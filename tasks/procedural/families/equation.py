@@ -52,5 +52,5 @@ def solve(text: str) -> Solution | None:
 def _solution(coefficient: int, sign: str, constant: int, right: int) -> Solution:
     inverse, product = ("-", right - constant) if sign == "+" else ("+", right + constant)
     x = product // coefficient
-    steps = (f"{right} {inverse} {constant} = {product}", f"{product} / {coefficient} = {x}")
+    steps = (f"{right}{inverse}{constant}={product}", f"{product}/{coefficient}={x}")
     return Solution(FamilyName.EQUATION, steps, str(x))

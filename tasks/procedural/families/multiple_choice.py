@@ -59,7 +59,7 @@ def solve_fact(text: str) -> Solution | None:
         return None
     left, right = int(found[1]), int(found[3])
     symbol, value = ("+", left + right) if found[2] == "plus" else ("*", left * right)
-    return Solution(FamilyName.FACT, (f"{left} {symbol} {right} = {value}",), str(value))
+    return Solution(FamilyName.FACT, (f"{left}{symbol}{right}={value}",), str(value))
 
 
 def stem_of(text: str) -> str | None:

@@ -58,4 +58,4 @@ def solve(text: str) -> Solution | None:
 
 def _solution(amount: int, factor: int) -> Solution:
     product = amount * factor
-    return Solution(FamilyName.UNITS, (f"{amount} * {factor} = {product}",), str(product))
+    return Solution(FamilyName.UNITS, (f"{amount}*{factor}={product}",), str(product))
