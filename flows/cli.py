@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -10,12 +11,17 @@ import time
 import tomllib
 import traceback
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from infra.config import ConfigError
+
+if TYPE_CHECKING:
+    from flows.recipe import Recipe
+    from infra.run import PlannedStep
+    from infra.runtime import Runtime
 
 app = typer.Typer(
     add_completion=False,
@@ -61,18 +67,21 @@ def run(
     started = time.monotonic()
     chosen = load_recipe(recipe, _overrides(override))
     runtime = _runtime(profile, store, raw)
+    # Walking the flows first costs a second and finds a missing file before anything is started.
+    planned = _plan(chosen, runtime)
+    num_hits = sum(line.state == "hit" for line in planned)
+    errors.print(f"recipe [bold]{chosen.name}[/]: {num_hits} of {len(planned)} steps are in the store {runtime.store}")
     prepare_environment(runtime.scratch_folder.parent)
     _run(chosen, runtime, started, as_json)
 
 
-def _run(recipe: Any, runtime: Any, started: float, as_json: bool) -> None:
+def _run(recipe: Recipe, runtime: Runtime, started: float, as_json: bool) -> None:
     from flows.post_train import post_train
     from flows.report import build_report, print_report
     from infra.lineage import MlflowLineage
     from infra.run import Run, active
 
     with active(Run(recipe.name, runtime)) as current:
-        errors.print(f"recipe [bold]{recipe.name}[/], run {current.id}, store {current.store.uri}", highlight=False)
         lineage = MlflowLineage(current)
         current.lineage = lineage
         made = post_train(recipe, runtime)
@@ -94,22 +103,26 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Show, without running anything, which steps are in the store and what changed since the last run."""
-    from flows.post_train import post_train
     from flows.recipe import load_recipe
     from flows.report import plan_table
+
+    planned = _plan(load_recipe(recipe, _overrides(override)), _runtime(profile, store, raw))
+    if as_json:
+        print(json.dumps([line.model_dump() for line in planned], indent=1))
+    else:
+        console.print(plan_table(planned))
+
+
+def _plan(recipe: Recipe, runtime: Runtime) -> list[PlannedStep]:
+    from flows.post_train import post_train
     from infra.run import Run, active
 
-    chosen = load_recipe(recipe, _overrides(override))
-    runtime = _runtime(profile, store, raw)
-    with active(Run(chosen.name, runtime, planning=True)) as current:
-        post_train(chosen, runtime)
-    if as_json:
-        print(json.dumps([line.model_dump() for line in current.planned], indent=1))
-    else:
-        console.print(plan_table(current.planned))
+    with active(Run(recipe.name, runtime, planning=True)) as walked:
+        post_train(recipe, runtime)
+    return walked.planned
 
 
-def _runtime(profile: str, store: str | None, raw: str | None) -> Any:
+def _runtime(profile: str, store: str | None, raw: str | None) -> Runtime:
     from infra.runtime import load_profile
 
     given = {"store": store, "raw_folder": raw}
@@ -148,12 +161,15 @@ def main() -> None:
 
 
 def _tell(error: Exception) -> int:
-    """Print one error; the trace goes to a file, since the message is what helps."""
-    trace = Path(tempfile.gettempdir()) / f"posttrain-error-{os.getpid()}.log"
-    trace.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-    errors.print(f"[bold red]error[/] {type(error).__name__}: ", end="")
-    errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
-    errors.print(f"nothing half-made was published; the trace is in {trace}", style="dim", soft_wrap=True)
+    """Print one error. Most carry their remedy; of the others the trace helps, and goes to a file."""
+    errors.print("[bold red]error[/] ", end="")
+    errors.print(f"{type(error).__name__}: {error}", markup=False, highlight=False, soft_wrap=True)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        errors.print("free space on that disk, or name another --store; then run the same command again")
+    if not isinstance(error, ConfigError):
+        trace = Path(tempfile.gettempdir()) / f"posttrain-error-{os.getpid()}.log"
+        trace.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        errors.print(f"nothing half-made was published; the trace is in {trace}", style="dim", soft_wrap=True)
     return 1
 
 

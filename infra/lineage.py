@@ -82,7 +82,7 @@ class MlflowLineage:
 
         datasets = [self._dataset_input(p, name) for name, group in manifest.parents.items() for p in group]
         checkpoints = [p for group in manifest.parents.values() for p in group if p.kind == "checkpoint"]
-        models = [LoggedModelInput(self._models[p.digest]) for p in checkpoints if p.digest in self._models]
+        models = [LoggedModelInput(found) for p in checkpoints if (found := self._find_model(p.digest)) is not None]
         self._client.log_inputs(child, datasets=datasets or None, models=models or None)
         # The first step of a run reads raw files: show them on the parent too, where people start.
         raw = [self._dataset_input(p, n) for n, group in manifest.parents.items() for p in group if p.kind == "raw"]
@@ -116,13 +116,20 @@ class MlflowLineage:
 
     def _model_of(self, child: str, manifest: Manifest) -> str:
         """The LoggedModel that stands for a checkpoint's digest; made once, found again on a hit."""
-        query = f"tags.digest = '{manifest.digest}'"
-        found = self._client.search_logged_models([self.experiment_id], filter_string=query, max_results=1)
-        if found:
-            self._models[manifest.digest] = str(found[0].model_id)
-        else:
-            self._models[manifest.digest] = self._new_model(child, manifest)
-        return self._models[manifest.digest]
+        found = self._find_model(manifest.digest)
+        if found is None:
+            found = self._models[manifest.digest] = self._new_model(child, manifest)
+        return found
+
+    def _find_model(self, digest: str) -> str | None:
+        """A checkpoint's LoggedModel, of this run or of an earlier one."""
+        if digest not in self._models:
+            query = f"tags.digest = '{digest}'"
+            found = self._client.search_logged_models([self.experiment_id], filter_string=query, max_results=1)
+            if not found:
+                return None
+            self._models[digest] = str(found[0].model_id)
+        return self._models[digest]
 
     def _new_model(self, child: str, manifest: Manifest) -> str:
         model = self._mlflow.create_external_model(
@@ -151,7 +158,7 @@ class MlflowLineage:
     def _log_scores(self, child: str, report: Report, manifest: Manifest, label: str) -> None:
         """Scores on the child, on the model's page (with model and dataset), and on the parent under the label."""
         checkpoints = [p.digest for group in manifest.parents.values() for p in group if p.kind == "checkpoint"]
-        model_id = self._models.get(checkpoints[0]) if checkpoints else None
+        model_id = self._find_model(checkpoints[0]) if checkpoints else None
         for benchmark, score in report.scores.items():
             digest = next((p.digest for g in manifest.parents.values() for p in g if p.name.endswith(benchmark)), "")
             data = {"dataset_name": benchmark, "dataset_digest": digest[:DIGEST_CHARS]} if digest else {}

@@ -25,6 +25,11 @@ class Progress(Protocol):
         """Show a few words beside the bar, such as the last loss."""
 
 
+def announce(phase: str, label: str, outcome: str) -> None:
+    """One line for a finished step."""
+    console.print(f"{phase:<14} {label:<28} {outcome}", highlight=False)
+
+
 @contextmanager
 def progress_bar(label: str, total: int | None) -> Iterator[Progress]:
     """Show progress towards `total` (None: unknown) while the block runs."""

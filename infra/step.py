@@ -21,6 +21,7 @@ from infra.artifacts import Artifact, Checkpoint, Dataset, Folder, Kind, Manifes
 from infra.card import render_card
 from infra.fingerprint import canonical, canonical_json, fingerprint
 from infra.output import Output
+from infra.progress import announce
 from infra.run import PlannedStep, Run, StepDetails, StepRecord, current_run, in_phase, scratch_of
 from infra.runtime import Runtime
 
@@ -135,6 +136,7 @@ class Step(Generic[Made]):
         run.remember(call.label, identity)
         record = self._record(run, call, manifest, details, cached, time.monotonic() - started)
         run.records.append(record)
+        announce(record.phase, record.label, "cached" if cached else f"{record.seconds:.1f} s")
         if run.lineage is not None:
             run.lineage.record(record, manifest, details)
         return record

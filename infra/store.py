@@ -221,9 +221,9 @@ class Store:
         finally:
             aside.unlink(missing_ok=True)
 
-    def rows(self, dataset: Dataset, model: type[Row], prefix: str = "kept") -> Iterator[Row]:
-        """Rows of a data version, in order."""
-        for file in self.manifest(dataset).files:
+    def rows(self, artifact: Artifact, model: type[Row], prefix: str = "kept") -> Iterator[Row]:
+        """Rows of one of an artifact's tables (`kept` of a data version, or a side table), in order."""
+        for file in self.manifest(artifact).files:
             if file.path.startswith(f"{prefix}-"):
                 yield from read_shard(self.local_file(file), model)
 

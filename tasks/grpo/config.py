@@ -62,4 +62,3 @@ class GrpoConfig(OptimizerConfig):
     zero_variance: ZeroVariance = Field(default=ZeroVariance.KEEP, description="groups without contrast")
     entropy: EntropyConfig | None = Field(default=None, description="adaptive entropy term; None: no term")
     save_every_steps: int = Field(default=10, ge=1, description="steps between resume points")
-    publish_weights_every: int = Field(default=1, ge=1, description="steps between weights for the rollout servers")

@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 from tasks.grpo.batch import make_batch
-from tasks.grpo.config import GrpoConfig
 from tasks.grpo.transport import (
     FINAL_FOLDER,
     GrpoSpec,
@@ -50,7 +49,7 @@ def train(spec: GrpoSpec) -> None:
         step += 1
         if engine.rank == 0:
             append_progress(folder, step, **metrics, seconds=time.monotonic() - started)
-        publish_weights(engine, folder, step, config)
+        publish_weights(engine, folder, step)
         if step % config.save_every_steps == 0:
             engine.save_resume_point(points, step, {"entropy_coefficient": coefficient})
     engine.save_hf(folder / FINAL_FOLDER)
@@ -71,13 +70,13 @@ def wait_for_rollouts(folder: Path, step: int, num_steps: int) -> bool:
     return False
 
 
-def publish_weights(engine: Engine, folder: Path, step: int, config: GrpoConfig) -> None:
+def publish_weights(engine: Engine, folder: Path, step: int) -> None:
     """Write the weights after `step` updates, unless their batch was sampled before a kill, and delete old ones."""
-    if step % config.publish_weights_every != 0 or rollouts_path(folder, step).exists():
+    if rollouts_path(folder, step).exists():
         return
     engine.save_hf(weights_path(folder, step))
     if engine.rank == 0:
-        forget_weights(folder, step - KEPT_WEIGHTS * config.publish_weights_every)
+        forget_weights(folder, step - KEPT_WEIGHTS)
 
 
 if __name__ == "__main__":

@@ -123,8 +123,10 @@ class Updater:
 
     def _refer(self, one: Pass) -> Tensor:
         assert self._reference is not None
+        device = next(self._reference.parameters()).device
+        tokens, mask = (tensor.to(device) for tensor in one.batch)
         with torch.no_grad():
-            scores = self._reference(one.batch.input_ids_B_L, one.batch.is_completion_B_L, self._config.temperature)
+            scores = self._reference(tokens, mask, self._config.temperature)
         return TokenScores(*scores).logprobs_N
 
     def _old_logprobs(self, batch: Batch, part: Part) -> OldScores:

@@ -26,7 +26,7 @@ class StandInConfig(Config):
     """How good the scripted teacher is, and how it talks."""
 
     error_rate: float = Field(default=0.08, ge=0, le=1, description="Chance that a teacher's sample ends in a mistake")
-    direct_share: float = Field(default=0.34, ge=0, le=1, description="Share of teacher's samples without steps")
+    direct_share: float = Field(default=0.2, ge=0, le=1, description="Share of teacher's samples without steps")
 
 
 class Role(StrEnum):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
 
 from infra.chat import ChatRequest, Sampling
 from infra.config import ConfigError
@@ -20,17 +21,25 @@ ROLE = "reward-model"
 
 
 def open_rewarder(out: Output, runtime: Runtime, rewards: RewardConfig) -> Rewarder:
-    """The rewarder of a config, as long as the run lives."""
-    return out.resource(f"rewarder-{fingerprint(rewards)[:16]}", lambda: _rewarder(out, runtime, rewards))
+    """The rewarder of a config, as long as the run lives; what it asks from now on is counted as the step's cost."""
+    name = f"rewarder-{fingerprint(rewards)[:16]}"
+    opened: _Opened = out.resource(name, lambda: _open(out, runtime, rewards))
+    opened.model.count_for(out)
+    return opened.rewarder
+
+
+class _Opened(NamedTuple):
+    rewarder: Rewarder
+    model: _RewardModel
 
 
 @contextmanager
-def _rewarder(out: Output, runtime: Runtime, rewards: RewardConfig) -> Iterator[Rewarder]:
+def _open(out: Output, runtime: Runtime, rewards: RewardConfig) -> Iterator[_Opened]:
     with ExitStack() as stack:
         model = _RewardModel(out, runtime, rewards.chat, stack)
         verdicts = out.cache("verdicts")
         rewarder = Rewarder(rewards, num_processes=runtime.verifier_processes, ask=model.ask, cache=verdicts)
-        yield stack.enter_context(rewarder)
+        yield _Opened(stack.enter_context(rewarder), model)
 
 
 class _RewardModel:
@@ -41,12 +50,19 @@ class _RewardModel:
         self._lock = threading.Lock()
         self._session: LlmSession | None = None
 
+    def count_for(self, out: Output) -> None:
+        self._out = out
+
     def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
         request = ChatRequest(
             key=ROLE, messages=messages, sampling=Sampling(temperature=0.0, max_tokens=self._config.max_tokens),
             prompt_version=self._config.version,
         )
-        return self._connected().ask(request)[0].text
+        session = self._connected()
+        text = session.ask(request)[0].text
+        with self._lock:
+            self._out.spend(**session.client.usage.take())
+        return text
 
     def _connected(self) -> LlmSession:
         with self._lock:

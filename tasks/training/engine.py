@@ -195,7 +195,8 @@ def _be_deterministic(seed: int, runtime: TrainingRuntime) -> None:
     torch.set_num_threads(runtime.num_threads)
     torch.use_deterministic_algorithms(True)
     # Filling fresh memory would show who reads it unwritten; nobody does, and it costs a pass over every result.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    memory: Any = torch.utils.deterministic
+    memory.fill_uninitialized_memory = False
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

@@ -90,6 +90,7 @@ def _save_random(config: SmallModelConfig, folder: Path) -> None:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
+    disable_progress_bar()  # of writing shards: a small model has one
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         library.Qwen2ForCausalLM(architecture).save_pretrained(str(folder))

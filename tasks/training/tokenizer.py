@@ -24,8 +24,8 @@ CHAT_TEMPLATE = (
     "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}"
 )
 
-# Qwen2's own pieces: each digit is one, a word takes the space before it. transformers and vLLM rebuild this pattern from
-# the model type and ignore the one in tokenizer.json, so another pattern would cut texts otherwise than it was trained.
+# Qwen2's own pieces: each digit is one, a word takes the space before it. transformers and vLLM rebuild this pattern
+# from the model type and ignore the one in tokenizer.json, so another would cut texts otherwise than it was trained.
 PIECES = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -50,7 +50,7 @@ def train_tokenizer(texts: Iterable[str], config: TokenizerConfig, folder: Path)
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.NFC()  # type: ignore[assignment]
+    tokenizer.normalizer = normalizers.NFC()
     split = pre_tokenizers.Split(Regex(PIECES), behavior="isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]

@@ -1,6 +1,7 @@
 """The policy loss on tiny tensors by hand, and micro-batches against the whole batch."""
 
 import math
+from itertools import pairwise
 
 import pytest
 
@@ -45,9 +46,7 @@ def test_uneven_micro_batches_sum_to_the_full_batch():
     logprobs, old, advantages = torch.randn(3, 50, generator=generator) * 0.3
     cuts = [0, 1, 8, 9, 30, 50]
     whole = policy_loss(logprobs, old, advantages, 50, CLIP)
-    parts = [
-        policy_loss(logprobs[a:b], old[a:b], advantages[a:b], 50, CLIP) for a, b in zip(cuts, cuts[1:], strict=False)
-    ]
+    parts = [policy_loss(logprobs[a:b], old[a:b], advantages[a:b], 50, CLIP) for a, b in pairwise(cuts)]
     assert sum(part.loss.item() for part in parts) == pytest.approx(whole.loss.item(), abs=1e-6)
     assert sum(part.num_clipped for part in parts) == whole.num_clipped
 

@@ -10,7 +10,6 @@ from tasks.records import Domain, Message
 from tasks.training.samples import Sample, corpus_texts, tokenize_sample
 from tasks.training.tokenizer import TokenizerConfig, train_tokenizer
 
-
 RESPONSE = "<think>\n12 + 7 = 19\n</think>\n<answer>\n\\boxed{19}\n</answer>"
 TEXTS = ["user\n", "assistant\n", "What is 12 + 7 ?", "Add 305 and 41, please.", RESPONSE] * 3
 SETTINGS = TokenizerConfig(vocab_size=290)

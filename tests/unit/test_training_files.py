@@ -52,9 +52,14 @@ def test_a_folder_appears_whole_or_stays_as_it_was(tmp_path):
     folder = tmp_path / "weights"
     with replace_folder(folder) as aside:
         (aside / "a").write_text("1")
-    with pytest.raises(OSError, match="disk"), replace_folder(folder) as aside:
-        (aside / "b").write_text("2")
-        raise OSError("disk full")
+
+    def fail_midway():
+        with replace_folder(folder) as aside:
+            (aside / "b").write_text("2")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk"):
+        fail_midway()
     assert [path.name for path in folder.iterdir()] == ["a"]
 
 
