@@ -46,8 +46,15 @@ class Jail:
         read_end, write_end = ready
         try:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=work,
-                env=ENVIRONMENT, pass_fds=[write_end], start_new_session=True, bufsize=0,
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=work,
+                env=ENVIRONMENT,
+                pass_fds=[write_end],
+                start_new_session=True,
+                bufsize=0,
             )
         except OSError as error:
             os.close(read_end)

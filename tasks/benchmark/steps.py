@@ -80,17 +80,21 @@ def _fitting(encoder: PromptEncoder, query: Query, config: Evaluation) -> list[i
     return ids
 
 
-def _write_problem(
-    benchmark: str, query: Query, drawn: list[Completion], judged: list[Verdict], out: Output
-) -> float:
+def _write_problem(benchmark: str, query: Query, drawn: list[Completion], judged: list[Verdict], out: Output) -> float:
     """Write a problem's generations and its mean; a sample that could not be judged is left out of the mean."""
     for index, (completion, verdict) in enumerate(zip(drawn, judged, strict=True)):
         out.attach(
             "generations",
             Generation(
-                benchmark=benchmark, query_id=query.id, sample_index=index, text=completion.text,
-                num_tokens=len(completion.completion_ids), finish_reason=completion.finish_reason,
-                outcome=verdict.outcome.value, score=verdict.score, extracted=verdict.extracted,
+                benchmark=benchmark,
+                query_id=query.id,
+                sample_index=index,
+                text=completion.text,
+                num_tokens=len(completion.completion_ids),
+                finish_reason=completion.finish_reason,
+                outcome=verdict.outcome.value,
+                score=verdict.score,
+                extracted=verdict.extracted,
             ),
         )
     scores = [verdict.score for verdict in judged if verdict.score is not None]

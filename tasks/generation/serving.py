@@ -60,7 +60,8 @@ class PolicyServers:
     ) -> None:
         rollout = self._rollout
         async with Dispatcher(
-            [server.base_url for server in self.servers], max_in_flight=rollout.max_in_flight,
+            [server.base_url for server in self.servers],
+            max_in_flight=rollout.max_in_flight,
             samples_per_request=rollout.samples_per_request,
         ) as dispatcher:
             async for sample in dispatcher.stream(prompts, params):

@@ -54,7 +54,8 @@ def make_batch(rollouts: Sequence[Rollout], config: GrpoConfig) -> Batch:
         sampled_logprobs=[r.logprobs for r in rollouts],
         advantages_S=result.advantages_S,
         parts=parts,
-        metrics=describe(rollouts) | {
+        metrics=describe(rollouts)
+        | {
             "zero_variance_share": result.num_zero_variance / max(1, len(order)),
             "counted_share": float(result.counts_S.mean()) if len(rollouts) else 0.0,
         },

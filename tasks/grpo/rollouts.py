@@ -32,10 +32,14 @@ class RolloutSource(NamedTuple):
 def sample_batch(source: RolloutSource, step: int, weights_version: str, journal_path: Path) -> list[Rollout]:
     """The batch of a step, by group and sample index. Samples in the journal of a cut-off try are used again."""
     config = source.config
-    chosen = [source.queries[i] for i in batch_indices(len(source.queries), config.prompts_per_batch, step, config.seed)]
+    chosen = [
+        source.queries[i] for i in batch_indices(len(source.queries), config.prompts_per_batch, step, config.seed)
+    ]
     prompts = [Prompt(query.id, source.encoder.encode(query)) for query in chosen]
     params = SamplingParams(
-        n=config.group_size, temperature=config.temperature, max_tokens=config.max_response_tokens,
+        n=config.group_size,
+        temperature=config.temperature,
+        max_tokens=config.max_response_tokens,
         seed=config.seed + SEED_STRIDE * (step + 1),
     )
     journal = Journal(journal_path)
@@ -59,8 +63,15 @@ def make_rollout(
 ) -> Rollout:
     """A judged sample as it is stored; a verdict that failed leaves no reward."""
     return Rollout(
-        query_id=query.id, group=group, sample_index=sample_index, weights_version=weights_version,
-        prompt_ids=list(completion.prompt_ids), completion_ids=list(completion.completion_ids),
-        logprobs=list(completion.logprobs), stop_reason=completion.finish_reason, outcome=verdict.outcome,
-        reward=verdict.score, text=completion.text,
+        query_id=query.id,
+        group=group,
+        sample_index=sample_index,
+        weights_version=weights_version,
+        prompt_ids=list(completion.prompt_ids),
+        completion_ids=list(completion.completion_ids),
+        logprobs=list(completion.logprobs),
+        stop_reason=completion.finish_reason,
+        outcome=verdict.outcome,
+        reward=verdict.score,
+        text=completion.text,
     )

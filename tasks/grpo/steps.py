@@ -143,9 +143,7 @@ def publish(policy: Checkpoint, num_steps: int, out: Output) -> None:
     out.add_folder(folder, "model")
     for number in range(num_steps):
         out.add_file(rollouts_path(out.scratch, number), f"rollouts/step_{number:05d}.parquet")
-    out.summarize(
-        base_model=policy.base_model, train_step=num_steps, tokenizer_digest=tokenizer_digest(folder)
-    )
+    out.summarize(base_model=policy.base_model, train_step=num_steps, tokenizer_digest=tokenizer_digest(folder))
     for title, number in (("First batch", 0), ("Last batch", num_steps - 1)):
         out.note(_examples(title, read_rollouts(out.scratch, number)))
 

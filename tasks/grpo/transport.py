@@ -1,10 +1,10 @@
 """Files between rollout controller and trainer, in the step's scratch folder. A file with its name is whole.
 
-    step_00000/rollouts.parquet   controller → trainer: the batch sampled by the base weights (step 0), judged
-    step_00001/weights/           trainer → controller: Hugging Face folder after 1 update; samples step_00001's batch
-    stop                          controller → trainer: the number of updates after which the stage is over
-    final/                        trainer → controller: the stage's last weights; the trainer ends after it
-    progress.jsonl spec.json trainer.log resume-…/   see tasks.training
+step_00000/rollouts.parquet   controller → trainer: the batch sampled by the base weights (step 0), judged
+step_00001/weights/           trainer → controller: Hugging Face folder after 1 update; samples step_00001's batch
+stop                          controller → trainer: the number of updates after which the stage is over
+final/                        trainer → controller: the stage's last weights; the trainer ends after it
+progress.jsonl spec.json trainer.log resume-…/   see tasks.training
 """
 
 from __future__ import annotations

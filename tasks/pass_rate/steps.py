@@ -72,7 +72,9 @@ def measure_pass_rate(policy: Checkpoint, queries: Dataset, config: PassRate, ou
         judged = [v.outcome for v in verdicts[number * params.n : (number + 1) * params.n] if not v.outcome.is_fault]
         lengths = [len(samples[query.id, i].completion_ids) for i in indices]
         difficulty = Difficulty(
-            query_id=query.id, num_correct=judged.count(Outcome.CORRECT), num_judged=len(judged),
+            query_id=query.id,
+            num_correct=judged.count(Outcome.CORRECT),
+            num_judged=len(judged),
             mean_tokens=sum(lengths) / len(lengths),
         )
         out.attach("difficulty", difficulty)

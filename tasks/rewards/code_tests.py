@@ -149,8 +149,10 @@ def _holds(node: ast.expr, fetch: Fetch) -> bool:
 
 
 def _compare(node: ast.Compare, fetch: Fetch) -> bool:
-    left, right = (literal_value(side) if is_literal(side) else fetch(ast.unparse(side))
-                   for side in (node.left, node.comparators[0]))
+    left, right = (
+        literal_value(side) if is_literal(side) else fetch(ast.unparse(side))
+        for side in (node.left, node.comparators[0])
+    )
     operation = node.ops[0]
     if isinstance(operation, ast.Is | ast.IsNot):
         return (left is right) is isinstance(operation, ast.Is)

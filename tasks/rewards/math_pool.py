@@ -45,8 +45,13 @@ class _Worker:
     def __init__(self, memory_bytes: int) -> None:
         # -P: the folder of the worker holds a `math.py`, which must not stand for the standard library's.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", str(WORKER), str(memory_bytes)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, env=child_environment(), start_new_session=True, bufsize=0,
+            [sys.executable, "-P", str(WORKER), str(memory_bytes)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=child_environment(),
+            start_new_session=True,
+            bufsize=0,
         )
         self.num_jobs = 0
         self._rest = b""

@@ -139,8 +139,10 @@ def _is_compound(text: str) -> bool:
 
 def _is_wrapped_tuple(left: _Parts, right: _Parts) -> bool:
     """One side is a tuple, the other one part that may hold a tuple: `P(1,2)`."""
-    return any(one.brackets and len(other.items) == 1 and re.search(r"[(\[]", other.items[0])
-               for one, other in ((left, right), (right, left)))
+    return any(
+        one.brackets and len(other.items) == 1 and re.search(r"[(\[]", other.items[0])
+        for one, other in ((left, right), (right, left))
+    )
 
 
 def _all_numbers(parts: _Parts) -> bool:

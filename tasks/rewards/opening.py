@@ -55,7 +55,9 @@ class _RewardModel:
 
     def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
         request = ChatRequest(
-            key=ROLE, messages=messages, sampling=Sampling(temperature=0.0, max_tokens=self._config.max_tokens),
+            key=ROLE,
+            messages=messages,
+            sampling=Sampling(temperature=0.0, max_tokens=self._config.max_tokens),
             prompt_version=self._config.version,
         )
         session = self._connected()

@@ -46,8 +46,14 @@ class Rewarder:
     """
 
     def __init__(
-        self, config: RewardConfig, *, num_processes: int = 2, ask: Ask | None = None, max_asks: int = 32,
-        sandbox: Sandbox | None = None, cache: RowCache | None = None,
+        self,
+        config: RewardConfig,
+        *,
+        num_processes: int = 2,
+        ask: Ask | None = None,
+        max_asks: int = 32,
+        sandbox: Sandbox | None = None,
+        cache: RowCache | None = None,
     ) -> None:
         self.config = config
         self.sandbox = sandbox or Sandbox()

@@ -44,6 +44,4 @@ def plan_training(lengths: Sequence[int], config: SftConfig) -> Plan:
 
 
 def _rate(step: int, num_steps: int, warmup_steps: int, config: SftConfig) -> float:
-    return learning_rate(
-        step, peak=config.lr, schedule=config.schedule, num_steps=num_steps, warmup_steps=warmup_steps
-    )
+    return learning_rate(step, peak=config.lr, schedule=config.schedule, num_steps=num_steps, warmup_steps=warmup_steps)

@@ -48,9 +48,7 @@ def train_sft(base: Checkpoint, samples: Dataset, config: SftConfig, out: Output
     out.note(f"{plan.num_samples} samples with {plan.num_tokens} tokens; {dropped}")
     folder = out.scratch / FINAL_FOLDER
     out.add_folder(folder, "model")
-    out.summarize(
-        base_model=base.base_model, train_step=plan.num_updates, tokenizer_digest=tokenizer_digest(folder)
-    )
+    out.summarize(base_model=base.base_model, train_step=plan.num_updates, tokenizer_digest=tokenizer_digest(folder))
 
 
 def _wait_for_plan(trainer: TrainerProcess) -> PlanSummary:

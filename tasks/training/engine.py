@@ -59,9 +59,9 @@ class Engine:
         self._grad_norm: float | None = None
         if self._stage == 0:  # DeepSpeed's plain path clips without telling the norm, so there we clip
             optimizer.register_step_pre_hook(lambda *_: self._clip(config.grad_clip))
-        self._engine: Any = deepspeed.initialize(
-            model=TokenScorer(self._model), optimizer=optimizer, config=settings
-        )[0]
+        self._engine: Any = deepspeed.initialize(model=TokenScorer(self._model), optimizer=optimizer, config=settings)[
+            0
+        ]
 
     # One update
 

@@ -42,9 +42,7 @@ def posttrain(*arguments: str, timeout_s: float = 1500.0, cwd: Path | None = Non
     return Ended(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
 
 
-def kill_when(
-    is_time: Callable[[], bool], arguments: Sequence[str], log: Path, timeout_s: float = 600.0
-) -> bool:
+def kill_when(is_time: Callable[[], bool], arguments: Sequence[str], log: Path, timeout_s: float = 600.0) -> bool:
     """Start a command and SIGKILL its whole process group once `is_time()`; False when it ended before."""
     with log.open("ab") as output:
         process = subprocess.Popen(

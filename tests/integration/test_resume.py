@@ -63,9 +63,7 @@ def command(folder: Path) -> list[str]:
 
 def lines_in(folder: Path, pattern: str, num_lines: int) -> Callable[[], bool]:
     """True once a file below the store has so many lines."""
-    return lambda: any(
-        path.read_bytes().count(b"\n") >= num_lines for path in folder.glob(pattern) if path.is_file()
-    )
+    return lambda: any(path.read_bytes().count(b"\n") >= num_lines for path in folder.glob(pattern) if path.is_file())
 
 
 def moments(folder: Path) -> dict[str, Callable[[], bool]]:

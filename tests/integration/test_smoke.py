@@ -100,9 +100,7 @@ def test_mlflow_holds_the_whole_lineage_of_both_runs(first: Ended, second: Ended
     for ended in (first, second):
         query = f"tags.`posttrain.run` = '{ended.report['run']}'"
         (parent,) = client.search_runs([experiment.experiment_id], query)
-        children = client.search_runs(
-            [experiment.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
-        )
+        children = client.search_runs([experiment.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
         by_label = {child.data.tags["mlflow.runName"]: client.get_run(child.info.run_id) for child in children}
         assert set(by_label) == {step["label"] for step in ended.report["steps"]}
         stage = by_label["grpo-1"]
@@ -191,7 +189,9 @@ def test_wrong_labels_are_mended_and_right_ones_left(
     assert isinstance(before, Dataset)
     after = {query.id: query.answer for query in store.rows(verified, Query)}
     mended = [query_id for query_id, answer in right_answer.items() if after.get(query_id, answer) == answer]
-    assert len(wrong) >= 0.02 * sum("answer" in row for rows in make_corpus(_corpus_config()).raw.values() for row in rows)
+    assert len(wrong) >= 0.02 * sum(
+        "answer" in row for rows in make_corpus(_corpus_config()).raw.values() for row in rows
+    )
     assert len(mended) >= 0.95 * len(wrong)
     changed = [q.id for q in store.rows(before, Query) if q.id in after and after[q.id] != q.answer]
     assert set(changed) <= set(right_answer)

@@ -85,8 +85,9 @@ def dialog(*contents):
 def test_only_the_final_turn_is_learned_with_its_end_token(tokenizer):
     tokens = tokenize_sample(dialog("Add 1", "one", "Add 2", RESPONSE), tokenizer)
     assert tokenizer.decode(tokens.completion_ids) == RESPONSE + "<|im_end|>"
-    assert tokenizer.decode(tokens.prompt_ids).endswith("one<|im_end|>\n<|im_start|>user\nAdd 2<|im_end|>\n"
-                                                        "<|im_start|>assistant\n")
+    assert tokenizer.decode(tokens.prompt_ids).endswith(
+        "one<|im_end|>\n<|im_start|>user\nAdd 2<|im_end|>\n<|im_start|>assistant\n"
+    )
 
 
 def test_prompt_and_completion_join_to_the_whole_dialog(tokenizer):
