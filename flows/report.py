@@ -15,7 +15,6 @@ from infra.config import Config
 from infra.run import PlannedStep, Run
 from tasks.benchmark.scores import PairedGain, paired_gain, problem_scores
 
-
 # The phases whose steps keep or drop raw rows, and the steps among them that make something else of them.
 _CURATION = {"ingest", "filter-queries", "verify", "synthesize"}
 _NOT_COUNTED = {"ingest-benchmark", "collect-answers", "synthesize-responses", "generate-corpus"}

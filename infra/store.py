@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import fsspec
 from pydantic import BaseModel
 
-from infra.artifacts import Artifact, Dataset, File, Manifest, Raw, reference
+from infra.artifacts import Artifact, File, Manifest, Raw, reference
 from infra.fingerprint import canonical_json, file_digest
 from infra.rows import CorruptShardError, read_shard
 

@@ -11,7 +11,6 @@ from pydantic import Field
 from infra.artifacts import Report, Score
 from infra.config import Config
 from infra.store import Store
-from infra.store import Store
 
 Z_95 = 1.959964  # two-sided 95 % of the normal distribution
 

@@ -89,7 +89,7 @@ class _Job(NamedTuple):
     num_samples: int
 
 
-class _Retry(Exception):
+class _RetryError(Exception):
     """The attempt failed in a way that another attempt may not."""
 
 
@@ -193,7 +193,7 @@ class Dispatcher:
                 await asyncio.sleep(self._backoff_s * 2 ** (attempt - 1))
             try:
                 return _samples(job, await self._post(job, body), params)
-            except _Retry as error:
+            except _RetryError as error:
                 reason = str(error)
         raise EngineError(
             f"prompt `{job.prompt.key}`: {self._max_attempts} attempts failed, the last with: {reason}; "
@@ -211,7 +211,7 @@ class Dispatcher:
                 return self._checked(await request, server, job)
             except httpx.TransportError as error:
                 self._suspect(server)
-                raise _Retry(f"{server.url}: {type(error).__name__} {error}") from None
+                raise _RetryError(f"{server.url}: {type(error).__name__} {error}") from None
             except asyncio.CancelledError:
                 this = asyncio.current_task()
                 if server.state is not _State.DEAD or (this is not None and this.cancelling()):
@@ -225,7 +225,7 @@ class Dispatcher:
         if response.status_code >= 500:
             self._suspect(server)
         if response.status_code >= 500 or response.status_code == 429:
-            raise _Retry(f"{server.url}: {response.status_code} {response.text[:500]}")
+            raise _RetryError(f"{server.url}: {response.status_code} {response.text[:500]}")
         if response.status_code >= 400:
             raise EngineError(
                 f"{server.url} refused prompt `{job.prompt.key}` ({len(job.prompt.token_ids)} tokens): "
@@ -341,7 +341,7 @@ def _samples(job: _Job, answer: Mapping[str, Any], params: SamplingParams) -> li
 
 def _completion(prompt_ids: tuple[int, ...], choice: Mapping[str, Any], params: SamplingParams) -> Completion:
     if choice["finish_reason"] not in ("stop", "length"):
-        raise _Retry(f"the server ended a sample with {choice['finish_reason']!r}")
+        raise _RetryError(f"the server ended a sample with {choice['finish_reason']!r}")
     logprobs = tuple(choice["logprobs"]["token_logprobs"]) if params.logprobs else ()
     return Completion(prompt_ids, tuple(choice["token_ids"]), logprobs, choice["text"], choice["finish_reason"])
 

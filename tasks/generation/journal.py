@@ -59,7 +59,7 @@ class Journal:
 def sample_resumably(
     out: Output, servers: PolicyServers, prompts: list[Prompt], params: SamplingParams, name: str
 ) -> dict[tuple[str, int], Completion]:
-    """`params.n` samples of every prompt by (key, sample index); those of a run that was cut off are not drawn again."""
+    """`params.n` samples of every prompt by (key, sample index); those of a run that was cut off are used again."""
     journal = Journal(out.scratch / f"{name}.jsonl")
     try:
         left = journal.missing(prompts, params.n)

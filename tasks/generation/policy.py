@@ -23,7 +23,7 @@ class SamplingConfig(Config):
     """How a policy samples."""
 
     temperature: float = Field(ge=0, description="0 is greedy")
-    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_p: float = Field(default=1.0, gt=0, le=1, description="nucleus; 1 keeps the whole distribution")
     max_tokens: int = Field(ge=1, description="longest response, thinking included")
     seed: int = Field(default=0, ge=0, description="each sample's own seed is derived from it, the query and the index")
 

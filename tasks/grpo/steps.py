@@ -1,4 +1,4 @@
-"""The step of a GRPO stage: rollouts by the servers, updates by the trainer, weights back to the servers, until its end."""
+"""A GRPO stage: rollouts by the servers, updates by the trainer, weights back to the servers, until its end."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """The corpus of the small world: raw rows with planted blemishes, held-out benchmarks, and the truth about both."""
 
 import json
-import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -65,7 +64,7 @@ def write_raw(corpus: Corpus, folder: Path) -> None:
         for file, rows in files.items():
             aside = folder / name / f".{file}.partial"
             aside.write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows), encoding="utf-8")
-            os.replace(aside, folder / name / file)
+            aside.replace(folder / name / file)
 
 
 def _hold_out(pool: ProblemPool, sizes: BenchmarkSizes) -> dict[str, list[Problem]]:

@@ -44,11 +44,13 @@ class DomainPolicy(Config):
 class Mixture(Config):
     """The policy of every domain."""
 
-    math: DomainPolicy = DomainPolicy()
-    code: DomainPolicy = DomainPolicy()
-    science: DomainPolicy = DomainPolicy()
-    instruction_following: DomainPolicy = DomainPolicy()
-    chat: DomainPolicy = DomainPolicy(min_score=0.7)
+    math: DomainPolicy = Field(default=DomainPolicy(), description="math queries")
+    code: DomainPolicy = Field(default=DomainPolicy(), description="code queries")
+    science: DomainPolicy = Field(default=DomainPolicy(), description="science queries")
+    instruction_following: DomainPolicy = Field(default=DomainPolicy(), description="instruction following queries")
+    chat: DomainPolicy = Field(
+        default=DomainPolicy(min_score=0.7), description="chat queries; AM's analogue: above 0.7"
+    )
 
     def of(self, domain: Domain) -> DomainPolicy:
         """The policy of a domain."""

@@ -19,7 +19,7 @@ class SmallModelConfig(Config):
     """A Qwen2 with random weights; the default has 0.85 million parameters."""
 
     hidden_size: int = Field(default=128, ge=32, description="width")
-    num_layers: int = Field(default=4, ge=1)
+    num_layers: int = Field(default=4, ge=1, description="decoder layers")
     num_heads: int = Field(default=4, ge=1, description="query heads")
     num_kv_heads: int = Field(default=2, ge=1, description="key and value heads")
     head_dim: int = Field(default=32, ge=32, description="vLLM on CPU serves 32 and more")
@@ -28,7 +28,7 @@ class SmallModelConfig(Config):
     rope_theta: float = Field(default=10_000.0, gt=0, description="base of the rotary embedding")
     initializer_range: float = Field(default=0.02, gt=0, description="standard deviation of the random weights")
     seed: int = Field(default=0, description="of the random weights")
-    tokenizer: TokenizerConfig = TokenizerConfig()
+    tokenizer: TokenizerConfig = Field(default=TokenizerConfig(), description="trained on the samples")
 
 
 class ModelConfig(Config):
@@ -90,7 +90,7 @@ def _save_random(config: SmallModelConfig, folder: Path) -> None:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    disable_progress_bar()  # of writing shards: a small model has one
+    library.utils.logging.disable_progress_bar()  # of writing shards: a small model has one
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         library.Qwen2ForCausalLM(architecture).save_pretrained(str(folder))

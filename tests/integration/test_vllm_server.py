@@ -140,7 +140,8 @@ def test_another_architecture_is_refused_and_the_old_weights_stay(server: VllmSe
     server.load(folders["first"], "first")
     with pytest.raises(ServerError, match=r"has shape .* start a new server for another architecture"):
         server.load(folders["larger"], "larger")
-    assert server.loaded is not None and server.loaded.version == "first"
+    assert server.loaded is not None
+    assert server.loaded.version == "first"
     _assert_holds(server, folders["first"])
 
 
