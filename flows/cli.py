@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -151,6 +152,8 @@ def _overrides(pairs: list[str] | None) -> dict[str, Any]:
 
 def main() -> None:
     """Run the command line: one clear error and an exit code other than 0 when something is wrong."""
+    # As after Ctrl-C, so that servers and trainers that we started end with us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         app(standalone_mode=True)
     except KeyboardInterrupt:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from infra.config import Config, ConfigError, load_toml
+from infra.config import Config, load_toml, named_toml
 from tasks.benchmark.config import BenchmarkRunConfig
 from tasks.filter.config import FilterConfig
 from tasks.generation.policy import PolicyConfig
@@ -55,10 +55,4 @@ def load_recipe(name_or_path: str, overrides: Mapping[str, object] | None = None
     Raises:
         ConfigError: no such recipe, or an unknown key, a wrong type or an impossible value in it.
     """
-    path = Path(name_or_path)
-    if path.suffix != ".toml":
-        path = RECIPES / f"{name_or_path}.toml"
-        if not path.exists():
-            known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
-            raise ConfigError(f"no recipe `{name_or_path}`; known: {known}; or give the path of a .toml file")
-    return load_toml(path, Recipe, overrides)
+    return load_toml(named_toml(name_or_path, RECIPES, "recipe"), Recipe, overrides)

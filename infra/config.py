@@ -44,6 +44,21 @@ def load_toml(path: Path, model: type[ConfigType], overrides: Mapping[str, Any] 
         raise ConfigError(_explain(path, model, error)) from None
 
 
+def named_toml(name_or_path: str, folder: Path, noun: str) -> Path:
+    """The file `folder/NAME.toml`, or the path that was given.
+
+    Raises:
+        ConfigError: no file of that name in the folder.
+    """
+    if name_or_path.endswith(".toml"):
+        return Path(name_or_path)
+    path = folder / f"{name_or_path}.toml"
+    if not path.exists():
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.toml")))
+        raise ConfigError(f"no {noun} `{name_or_path}`; known: {known}; or give the path of a .toml file")
+    return path
+
+
 def _assign(path: Path, content: dict[str, Any], key: str, value: Any) -> None:
     """Set the field at a dotted key; a number counts the tables of a list."""
     *above, last = key.split(".")

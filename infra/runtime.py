@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from infra.config import Config, ConfigError, load_toml
+from infra.config import Config, ConfigError, load_toml, named_toml
 from infra.vllm_server import VllmConfig
 
 PROFILES = Path(__file__).parent / "profiles"
@@ -102,13 +102,7 @@ class Runtime(Config):
 
 def load_profile(name_or_path: str, overrides: Mapping[str, object] | None = None) -> Runtime:
     """A profile by the name of a file in `infra/profiles`, or by path."""
-    path = Path(name_or_path)
-    if path.suffix != ".toml":
-        path = PROFILES / f"{name_or_path}.toml"
-        if not path.exists():
-            known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
-            raise ConfigError(f"no profile `{name_or_path}`; known: {known}; or give the path of a .toml file")
-    return load_toml(path, Runtime, overrides)
+    return load_toml(named_toml(name_or_path, PROFILES, "profile"), Runtime, overrides)
 
 
 def secret(variable: str | None) -> str:

@@ -187,7 +187,8 @@ class Step(Generic[Made]):
         self, run: Run, call: Call, manifest: Manifest, details: StepDetails, cached: bool, seconds: float
     ) -> StepRecord:
         artifact = _named(run.store.reference(manifest), call.label)
-        inputs = [a for group in call.inputs.values() for a in group if isinstance(a, Dataset)]
+        groups = ([a.rows for a in group if isinstance(a, Dataset)] for group in call.inputs.values())
+        rows_in = next((sum(rows) for rows in groups if rows), None)
         funnel = artifact.funnel if isinstance(artifact, Dataset) else {}
         counted = sum(sum(reasons.values()) for reasons in funnel.values())
         return StepRecord(
@@ -197,7 +198,7 @@ class Step(Generic[Made]):
             artifact=artifact,
             cached=cached,
             seconds=seconds,
-            rows_in=inputs[0].rows if inputs else counted,
+            rows_in=counted if rows_in is None else rows_in,
             rows_out=artifact.rows if isinstance(artifact, Dataset) else 0,
             cost=details.cost,
             funnel=funnel,

@@ -49,7 +49,7 @@ class Mixture(Config):
     science: DomainPolicy = Field(default=DomainPolicy(), description="science queries")
     instruction_following: DomainPolicy = Field(default=DomainPolicy(), description="instruction following queries")
     chat: DomainPolicy = Field(
-        default=DomainPolicy(min_score=0.7), description="chat queries; AM's analogue: above 0.7"
+        default=DomainPolicy(min_score=0.7), description="chat queries; analogue of AM: 0.7"
     )
 
     def of(self, domain: Domain) -> DomainPolicy:
