@@ -18,7 +18,7 @@ run: .venv/.ready ## set everything up and run the whole pipeline
 test: lint unit integration ## set everything up and pass the tests
 
 unit: .venv/.ready
-	.venv/bin/python -m pytest tests/unit tests/architecture
+	.venv/bin/python -m pytest tests/unit tests/architecture -n 2 --dist loadfile
 
 integration: .venv/.ready
 	.venv/bin/python -m pytest tests/integration

@@ -65,7 +65,7 @@ def test_the_teacher_is_mostly_right_and_a_majority_always(client: httpx.Client)
 
 def test_the_teacher_mixes_styles(client: httpx.Client) -> None:
     direct = [text.startswith("<think>\n</think>") for text in texts(ask(client, "teacher", CHAIN, n=400))]
-    assert 0.4 < sum(direct) / 400 < 0.6
+    assert 0.14 < sum(direct) / 400 < 0.26  # a fifth of them
     with StandInServer(StandInConfig(direct_share=0, error_rate=0)) as server, httpx.Client(base_url=server.url) as own:
         solution = solve(CHAIN)
         assert solution is not None

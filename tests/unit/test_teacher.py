@@ -60,8 +60,8 @@ def test_responses_come_in_the_order_of_the_queries(out: Output, runtime: Runtim
 
 
 def test_more_samples_keep_the_first_ones_at_no_cost(out: Output, runtime: Runtime) -> None:
-    four = next(teacher_responses([Ask(query(7), 4)], TEACHER, out, runtime))
-    eight = next(teacher_responses([Ask(query(7), 8)], TEACHER, out, runtime))
+    four = next(teacher_responses([Ask(query(8), 4)], TEACHER, out, runtime))
+    eight = next(teacher_responses([Ask(query(8), 8)], TEACHER, out, runtime))
     assert eight[:4] == four
     assert out.cost.cache_hits == 4
     assert len({r.text for r in eight}) > 1
