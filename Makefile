@@ -10,7 +10,7 @@ CONSTRAINTS := docker/constraints.txt
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 UV := .uv/bin/uv
 
-.PHONY: run test unit integration lint bench clean
+.PHONY: run test unit integration thorough lint bench clean
 
 run: .venv/.ready ## set everything up and run the whole pipeline
 	.venv/bin/posttrain run $(RECIPE)
@@ -22,6 +22,9 @@ unit: .venv/.ready
 
 integration: .venv/.ready
 	.venv/bin/python -m pytest tests/integration
+
+thorough: .venv/.ready ## the integration tests, and those that take minutes more
+	.venv/bin/python -m pytest tests/integration --thorough
 
 lint: .venv/.ready
 	.venv/bin/ruff check .

@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.cli import posttrain
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
 RECIPE = """
 name = "broken"

@@ -12,6 +12,7 @@ from tests.integration.cli import Ended, posttrain
 SHARED = Path(__file__).resolve().parents[2].parent / "shared/data"
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.timeout(1800),
     pytest.mark.skipif(not SHARED.exists(), reason="the folder of real raw rows is not on this machine"),
 ]
 

@@ -22,7 +22,7 @@ from tasks.procedural.truth import BlemishKind, RowRef
 from tasks.records import Query
 from tests.integration.cli import Ended, posttrain
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")

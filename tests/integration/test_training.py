@@ -150,6 +150,7 @@ def test_sft_killed_midway_ends_in_the_same_weights_bit_for_bit(sft_spec, tmp_pa
     assert lines[-1]["loss"] < 0.7 * lines[0]["loss"]
 
 
+@pytest.mark.thorough
 def test_sft_on_two_sharded_ranks_takes_the_same_path_as_on_one(sft_spec, tmp_path):
     for name, runtime in [("one", CPU), ("two", TWO_RANKS.model_copy(update={"zero_stage": 2}))]:
         run_to_the_end(TRAINER, sft_spec(name, runtime), tmp_path / name, runtime)
@@ -199,6 +200,7 @@ def test_grpo_killed_midway_replays_its_batches_to_the_same_weights(base, tmp_pa
     assert not transport.weights_path(broken, 3).exists()
 
 
+@pytest.mark.thorough
 def test_grpo_stops_where_it_is_told_to(base, tmp_path):
     spec = transport.GrpoSpec(base=str(base), folder=str(tmp_path), config=GRPO, runtime=TWO_RANKS)
     write_batch(tmp_path, 0)
