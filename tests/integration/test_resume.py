@@ -1,4 +1,4 @@
-"""SIGKILL of the whole process group in one phase after another, then the same command: nothing is lost, nothing is done twice."""
+"""SIGKILL of the whole process group in one phase after another, then the same command: it goes on, nothing twice."""
 
 from __future__ import annotations
 

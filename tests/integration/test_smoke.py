@@ -87,7 +87,7 @@ def test_plan_after_a_run_is_all_hits_and_tells_what_a_change_touches(first: End
     changed = posttrain("plan", "smoke", "--store", str(folder), "--set", "sft.lr=1e-3", "--json")
     lines = {line["label"]: line for line in json.loads(changed.stdout)}
     assert lines["select-samples"]["state"] == "hit"
-    assert (lines["train-sft"]["state"], lines["train-sft"]["why"]) == ("miss", "config.lr: 0.002 → 0.001")
+    assert (lines["train-sft"]["state"], lines["train-sft"]["why"]) == ("miss", "config.lr: 0.003 → 0.001")
     assert (lines["grpo-1"]["state"], lines["scores base"]["state"]) == ("waits", "hit")
 
 
