@@ -48,9 +48,7 @@ class Mixture(Config):
     code: DomainPolicy = Field(default=DomainPolicy(), description="code queries")
     science: DomainPolicy = Field(default=DomainPolicy(), description="science queries")
     instruction_following: DomainPolicy = Field(default=DomainPolicy(), description="instruction following queries")
-    chat: DomainPolicy = Field(
-        default=DomainPolicy(min_score=0.7), description="chat queries; analogue of AM: 0.7"
-    )
+    chat: DomainPolicy = Field(default=DomainPolicy(min_score=0.7), description="chat queries; analogue of AM: 0.7")
 
     def of(self, domain: Domain) -> DomainPolicy:
         """The policy of a domain."""
