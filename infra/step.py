@@ -289,7 +289,10 @@ def _as_prefect_task(step: Step[Any], run: Run, call: Call) -> Artifact:
     from prefect.cache_policies import NO_CACHE
     from prefect.states import Completed
 
-    @task(name=step.name, task_run_name=call.label, retries=step.retries, cache_policy=NO_CACHE, persist_result=False)
+    # Prefect's types are not followed (pyproject.toml), so its decorator has none.
+    @task(  # type: ignore[untyped-decorator]
+        name=step.name, task_run_name=call.label, retries=step.retries, cache_policy=NO_CACHE, persist_result=False
+    )
     def run_step() -> Any:
         record = step.execute(run, call)
         _show_card(run, record)
