@@ -73,7 +73,11 @@ def run(
     num_hits = sum(line.state == "hit" for line in planned)
     errors.print(f"recipe [bold]{chosen.name}[/]: {num_hits} of {len(planned)} steps are in the store {runtime.store}")
     prepare_environment(runtime.scratch_folder.parent)
-    _run(chosen, runtime, started, as_json)
+    try:
+        _run(chosen, runtime, started, as_json)
+    except KeyboardInterrupt:
+        errors.print("interrupted; run the same command again and it goes on", style="yellow")
+        raise typer.Exit(130) from None
 
 
 def _run(recipe: Recipe, runtime: Runtime, started: float, as_json: bool) -> None:
@@ -156,9 +160,6 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         app(standalone_mode=True)
-    except KeyboardInterrupt:
-        errors.print("interrupted; run the same command again and it goes on", style="yellow")
-        sys.exit(130)
     except Exception as error:
         sys.exit(_tell(error))
 
@@ -170,10 +171,17 @@ def _tell(error: Exception) -> int:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         errors.print("free space on that disk, or name another --store; then run the same command again")
     if not isinstance(error, ConfigError):
-        trace = Path(tempfile.gettempdir()) / f"posttrain-error-{os.getpid()}.log"
-        trace.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-        errors.print(f"nothing half-made was published; the trace is in {trace}", style="dim", soft_wrap=True)
+        errors.print(f"nothing half-made was published; {_keep_trace(error)}", style="dim", soft_wrap=True)
     return 1
+
+
+def _keep_trace(error: Exception) -> str:
+    trace = Path(tempfile.gettempdir()) / f"posttrain-error-{os.getpid()}.log"
+    try:
+        trace.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    except OSError as full:
+        return f"the trace could not be kept: {full}"
+    return f"the trace is in {trace}"
 
 
 if __name__ == "__main__":
