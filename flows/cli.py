@@ -8,11 +8,12 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import time
 import tomllib
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -34,6 +35,8 @@ app = typer.Typer(
 # A pipe has no width of its own; 80 columns would cut the tables.
 console = Console(width=None if sys.stdout.isatty() else 140)
 errors = Console(stderr=True)
+
+INTERRUPT_GRACE_S = 5.0
 
 RecipeArgument = Annotated[str, typer.Argument(help="Name of a recipe in flows/recipes, or the path of a TOML file.")]
 ProfileOption = Annotated[str, typer.Option(help="Name of a profile in infra/profiles, or the path of a TOML file.")]
@@ -73,11 +76,7 @@ def run(
     num_hits = sum(line.state == "hit" for line in planned)
     errors.print(f"recipe [bold]{chosen.name}[/]: {num_hits} of {len(planned)} steps are in the store {runtime.store}")
     prepare_environment(runtime.scratch_folder.parent)
-    try:
-        _run(chosen, runtime, started, as_json)
-    except KeyboardInterrupt:
-        errors.print("interrupted; run the same command again and it goes on", style="yellow")
-        raise typer.Exit(130) from None
+    _run(chosen, runtime, started, as_json)
 
 
 def _run(recipe: Recipe, runtime: Runtime, started: float, as_json: bool) -> None:
@@ -158,10 +157,25 @@ def main() -> None:
     """Run the command line: one clear error and an exit code other than 0 when something is wrong."""
     # As after Ctrl-C, so that servers and trainers that we started end with us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         app(standalone_mode=True)
     except Exception as error:
         sys.exit(_tell(error))
+
+
+def _interrupt(*_: object) -> NoReturn:
+    """End in order, but soon: a terminal's Ctrl-C ends Prefect's embedded server too, and its client would wait for it.
+
+    Nothing is lost by leaving at once: what is published is whole, and our child processes die with us.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    errors.print("interrupted; run the same command again and it goes on", style="yellow")
+    leave = threading.Timer(INTERRUPT_GRACE_S, os._exit, (128 + signal.SIGINT,))
+    leave.daemon = True
+    leave.start()
+    raise KeyboardInterrupt
 
 
 def _tell(error: Exception) -> int:
