@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -112,6 +112,9 @@ class Report(Artifact):
 
     kind: Literal["report"] = "report"
     scores: dict[str, Score] = {}
+
+
+AnyArtifact = Annotated[Raw | Folder | Dataset | Checkpoint | Report, Field(discriminator="kind")]
 
 
 class Drop(Config):

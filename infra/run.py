@@ -13,11 +13,13 @@ from typing import Any, Literal, Protocol
 
 from pydantic import Field
 
-from infra.artifacts import Artifact, Manifest
+from infra.artifacts import AnyArtifact, Manifest
 from infra.config import Config
 from infra.output import Cost, Resources
 from infra.runtime import Runtime, storage_options
 from infra.store import Store
+
+RUNS = "runs/by-id"
 
 
 class StepRecord(Config):
@@ -26,13 +28,24 @@ class StepRecord(Config):
     label: str = Field(description="name within the pipeline; a step used twice has two labels")
     phase: str
     step: str
-    artifact: Artifact
+    artifact: AnyArtifact
     cached: bool
     seconds: float = Field(description="spent in this run")
     rows_in: int = 0
     rows_out: int = 0
     cost: Cost = Field(description="of making the artifact, whenever that was")
     funnel: dict[str, dict[str, int]] = {}
+    at: float = Field(default=0.0, description="when it was recorded, in seconds since 1970")
+
+
+class RunRecord(Config):
+    """What a run did, as the store keeps it: one note a process of the run, written anew after every step."""
+
+    id: str
+    recipe: str
+    state: Literal["running", "finished", "failed"] = Field(description="running also for one that was killed")
+    started: float = Field(description="seconds since 1970")
+    steps: tuple[StepRecord, ...] = ()
 
 
 class PlannedStep(Config):
@@ -66,9 +79,12 @@ class StepDetails(Config):
 class Run:
     """One call of a flow: knows no phase."""
 
-    def __init__(self, name: str, runtime: Runtime, planning: bool = False) -> None:
-        self.name, self.runtime, self.planning = name, runtime, planning
-        self.id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
+    def __init__(
+        self, name: str, runtime: Runtime, planning: bool = False, id_: str | None = None, part: str = "all"
+    ) -> None:
+        self.name, self.runtime, self.planning, self.part = name, runtime, planning, part
+        self.id = id_ or f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
+        self.started = time.time()
         self.store = open_store(runtime)
         self.resources = Resources()
         self.records: list[StepRecord] = []
@@ -82,9 +98,41 @@ class Run:
         seen: dict[str, Any] | None = json.loads(content) if content else None
         return seen
 
+    def add(self, record: StepRecord) -> None:
+        """Record a finished step, in memory and in the store."""
+        self.records.append(record)
+        self.write_record("running")
+
+    def write_record(self, state: Literal["running", "finished", "failed"]) -> None:
+        """Write what this process did so far as `runs/<id>/<part>.json`."""
+        steps = tuple(self.records)
+        record = RunRecord(id=self.id, recipe=self.name, state=state, started=self.started, steps=steps)
+        self.store.note(f"{RUNS}/{self.id}/{self.part}.json", record.model_dump_json().encode())
+
     def remember(self, label: str, identity: Mapping[str, Any]) -> None:
         """Keep the identity of a call, so that a later plan can say what changed."""
         self.store.note(f"runs/last/{self.name}/{label}.json", json.dumps(identity, sort_keys=True).encode())
+
+
+def read_runs(store: Store) -> list[RunRecord]:
+    """Every run that the store knows, oldest first; the steps of its processes in the order in which they ended."""
+    parts: dict[str, list[RunRecord]] = {}
+    for name in store.notes(f"{RUNS}/*"):
+        content = store.read_note(name)
+        if name.endswith("/report.json") or content is None:
+            continue
+        record = RunRecord.model_validate_json(content)
+        parts.setdefault(record.id, []).append(record)
+    return sorted((_joined(records) for records in parts.values()), key=lambda run: (run.started, run.id))
+
+
+def _joined(parts: list[RunRecord]) -> RunRecord:
+    """One record of a run that ran in several processes: it goes on while one does, and fails with one."""
+    first = min(parts, key=lambda part: part.started)
+    states = {part.state for part in parts}
+    state = next(each for each in ("failed", "running", "finished") if each in states)
+    steps = sorted((step for part in parts for step in part.steps), key=lambda step: step.at)
+    return first.model_copy(update={"state": state, "steps": tuple(steps)})
 
 
 def open_store(runtime: Runtime) -> Store:
@@ -125,6 +173,8 @@ def active(run: Run) -> Iterator[Run]:
         try:
             run.resources.close()
         finally:
+            if run.records:
+                run.write_record("failed" if failed else "finished")
             if run.lineage is not None:
                 run.lineage.end(failed)
 

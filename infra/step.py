@@ -135,7 +135,7 @@ class Step(Generic[Made]):
                 details = _read_details(run, manifest)
         run.remember(call.label, identity)
         record = self._record(run, call, manifest, details, cached, time.monotonic() - started)
-        run.records.append(record)
+        run.add(record)
         announce(record.phase, record.label, "cached" if cached else f"{record.seconds:.1f} s")
         if run.lineage is not None:
             run.lineage.record(record, manifest, details)
@@ -202,6 +202,7 @@ class Step(Generic[Made]):
             rows_out=artifact.rows if isinstance(artifact, Dataset) else 0,
             cost=details.cost,
             funnel=funnel,
+            at=time.time(),
         )
 
 

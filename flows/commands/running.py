@@ -1,0 +1,105 @@
+"""posttrain run and plan."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING
+
+import typer
+
+from flows.commands.options import (
+    JsonOption,
+    ProfileOption,
+    RawOption,
+    RecipeArgument,
+    SetOption,
+    StoreOption,
+    console,
+    errors,
+    open_runtime,
+    overrides,
+)
+
+if TYPE_CHECKING:
+    from flows.recipe import Recipe
+    from infra.run import PlannedStep
+    from infra.runtime import Runtime
+
+app = typer.Typer()
+
+RUN_EPILOG = (
+    "Examples:\n\n  posttrain run smoke\n\n  posttrain run smoke --set model.seed=1 --json > report.json\n\n"
+    "  posttrain run real-sample --raw FOLDER\n\nRun the same command again after an interruption: it goes on."
+)
+
+
+@app.command(epilog=RUN_EPILOG)
+def run(
+    recipe: RecipeArgument,
+    profile: ProfileOption = "local",
+    store: StoreOption = None,
+    raw: RawOption = None,
+    override: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a recipe from raw questions to benchmark scores; what is in the store already is not made again."""
+    from flows.recipe import load_recipe
+    from infra.runtime import prepare_environment
+
+    started = time.monotonic()
+    chosen = load_recipe(recipe, overrides(override))
+    runtime = open_runtime(profile, store, raw)
+    # Walking the flows first costs a second and finds a missing file before anything is started.
+    planned = _plan(chosen, runtime)
+    num_hits = sum(line.state == "hit" for line in planned)
+    errors.print(f"recipe [bold]{chosen.name}[/]: {num_hits} of {len(planned)} steps are in the store {runtime.store}")
+    prepare_environment(runtime.scratch_folder.parent)
+    _run(chosen, runtime, started, as_json)
+
+
+def _run(recipe: Recipe, runtime: Runtime, started: float, as_json: bool) -> None:
+    from flows.post_train import post_train
+    from flows.report import build_report, print_report
+    from infra.lineage import MlflowLineage
+    from infra.run import RUNS, Run, active
+
+    with active(Run(recipe.name, runtime)) as current:
+        lineage = MlflowLineage(current)
+        current.lineage = lineage
+        made = post_train(recipe, runtime)
+        report = build_report(current, made.reports, made.checkpoint, time.monotonic() - started, lineage.page)
+        current.store.note(f"{RUNS}/{current.id}/report.json", report.model_dump_json(indent=1).encode())
+    if as_json:
+        print(report.model_dump_json(indent=1))
+    else:
+        print_report(report, console)
+
+
+@app.command(epilog="Examples:\n\n  posttrain plan smoke\n\n  posttrain plan smoke --set sft.lr=1e-3 --json")
+def plan(
+    recipe: RecipeArgument,
+    profile: ProfileOption = "local",
+    store: StoreOption = None,
+    raw: RawOption = None,
+    override: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show, without running anything, which steps are in the store and what changed since the last run."""
+    from flows.recipe import load_recipe
+    from flows.report import plan_table
+
+    planned = _plan(load_recipe(recipe, overrides(override)), open_runtime(profile, store, raw))
+    if as_json:
+        print(json.dumps([line.model_dump() for line in planned], indent=1))
+    else:
+        console.print(plan_table(planned))
+
+
+def _plan(recipe: Recipe, runtime: Runtime) -> list[PlannedStep]:
+    from flows.post_train import post_train
+    from infra.run import Run, active
+
+    with active(Run(recipe.name, runtime, planning=True)) as walked:
+        post_train(recipe, runtime)
+    return walked.planned
