@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flows.recipe import Recipe
 from infra.artifacts import Checkpoint, Dataset, Report
-from infra.step import phase
+from infra.phase import phase
 from tasks.benchmark.steps import Evaluation, evaluate
 
 

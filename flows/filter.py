@@ -5,7 +5,7 @@ from __future__ import annotations
 from flows.ingest import Mixture
 from flows.recipe import Recipe
 from infra.artifacts import Dataset
-from infra.step import phase
+from infra.phase import phase
 from tasks.filter.steps import apply_rules, decontaminate, drop_duplicates
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from flows.recipe import GrpoStage, Recipe
+from flows.recipe import Recipe
 from infra.artifacts import Checkpoint, Dataset
-from infra.step import phase
+from infra.config import ConfigError
+from infra.phase import phase
 from tasks.grpo.prompts import compose_prompts
 from tasks.grpo.steps import GrpoRun, train_grpo
 
@@ -19,10 +20,11 @@ class Improved(NamedTuple):
 
 
 @phase
-def grpo(
-    policy: Checkpoint, prompts: Dataset, queries: Dataset, recipe: Recipe, stage: GrpoStage, number: int
-) -> Improved:
-    """Train until the stage's plateau or its last step."""
+def grpo(policy: Checkpoint, prompts: Dataset, queries: Dataset, recipe: Recipe, number: int) -> Improved:
+    """Train stage `number`, counted from 1, until its plateau or its last step."""
+    if not 1 <= number <= len(recipe.grpo):
+        raise ConfigError(f"recipe {recipe.name} has no GRPO stage {number}; it has {len(recipe.grpo)}, from 1")
+    stage = recipe.grpo[number - 1]
     config = GrpoRun(train=stage.train, policy=recipe.policy, rewards=recipe.rewards)
     chosen = compose_prompts(prompts, queries, policy, config=stage.prompts, label=f"prompts grpo-{number}")
     return Improved(policy=train_grpo(policy, chosen, config=config, label=f"grpo-{number}"), prompts=chosen)

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from flows.recipe import Recipe
 from infra.artifacts import Dataset, Folder, Raw
 from infra.config import ConfigError
+from infra.phase import phase
 from infra.run import require_run
 from infra.runtime import Runtime
-from infra.step import phase
 from infra.store import raw_file
 from tasks.ingest.config import FileConfig
 from tasks.ingest.steps import generate_corpus, ingest_benchmark, ingest_source, merge

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flows.recipe import Recipe
 from infra.artifacts import Checkpoint, Dataset
-from infra.step import phase
+from infra.phase import phase
 from tasks.pass_rate.steps import PassRate, measure_pass_rate
 
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+from pydantic import Field
+
+from flows.approval import approve_training
 from flows.benchmark import benchmark
-from flows.filter import filter_queries
+from flows.curate import curate
 from flows.grpo import grpo
-from flows.ingest import ingest
 from flows.pass_rate import pass_rate
+from flows.propose import propose
 from flows.recipe import Recipe
 from flows.sft import sft
-from flows.synthesize import synthesize
-from flows.verify import verify
 from infra.artifacts import Checkpoint, Report
+from infra.phase import phase
 from infra.runtime import Runtime
-from infra.step import phase
+
+AskPerson = Annotated[
+    bool, Field(description="wait for a person's approval before training, and before the result becomes `champion`")
+]
 
 
 class PostTrained(NamedTuple):
@@ -26,18 +31,19 @@ class PostTrained(NamedTuple):
 
 
 @phase
-def post_train(recipe: Recipe, runtime: Runtime) -> PostTrained:
+def post_train(recipe: Recipe, runtime: Runtime, ask_person: AskPerson = False) -> PostTrained:
     """Run every phase of the recipe; what is in the store already is not made again."""
-    mixture = ingest(recipe, runtime)
-    queries = verify(filter_queries(mixture, recipe), recipe)
-    samples = synthesize(queries, recipe)
+    queries, samples, benchmarks = curate(recipe, runtime)
+    if ask_person:
+        approve_training(queries, recipe)
     base, policy = sft(samples, recipe)
     prompts = pass_rate(policy, queries, recipe)
     reports = [
-        benchmark(base, mixture.benchmarks, recipe, after="base"),
-        benchmark(policy, mixture.benchmarks, recipe, after="sft"),
+        benchmark(base, benchmarks, recipe, after="base"),
+        benchmark(policy, benchmarks, recipe, after="sft"),
     ]
-    for number, stage in enumerate(recipe.grpo, start=1):
-        policy, prompts = grpo(policy, prompts, queries, recipe, stage, number)
-        reports.append(benchmark(policy, mixture.benchmarks, recipe, after=f"grpo-{number}"))
+    for number in range(1, len(recipe.grpo) + 1):
+        policy, prompts = grpo(policy, prompts, queries, recipe, number)
+        reports.append(benchmark(policy, benchmarks, recipe, after=f"grpo-{number}"))
+    propose(policy, tuple(reports), recipe, ask_person)
     return PostTrained(checkpoint=policy, reports=tuple(reports))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from flows.recipe import Recipe
 from infra.artifacts import Checkpoint, Dataset
-from infra.step import phase
+from infra.phase import phase
 from tasks.sft.steps import init_model, train_sft
 
 

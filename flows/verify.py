@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flows.recipe import Recipe
 from infra.artifacts import Dataset
-from infra.step import phase
+from infra.phase import phase
 from tasks.verify.config import LabelCheck
 from tasks.verify.steps import collect_answers, verify_labels
 

@@ -45,6 +45,7 @@ class RunRecord(Config):
     recipe: str
     state: Literal["running", "finished", "failed"] = Field(description="running also for one that was killed")
     started: float = Field(description="seconds since 1970")
+    reason: str = Field(default="", description="why it did not finish")
     steps: tuple[StepRecord, ...] = ()
 
 
@@ -64,8 +65,21 @@ class Lineage(Protocol):
     def record(self, record: StepRecord, manifest: Manifest, details: StepDetails) -> None:
         """Record a finished step."""
 
+    def show(self, name: str, text: str) -> None:
+        """Keep a text file with the run."""
+
     def end(self, failed: bool) -> None:
         """Close the run's record."""
+
+
+class Dispatcher(Protocol):
+    """Runs phases elsewhere: each as a flow run on its own work pool."""
+
+    def serves(self, phase: str) -> bool:
+        """True when it can run the phase."""
+
+    def call(self, phase: str, arguments: Mapping[str, Any]) -> Any:
+        """Run the phase and wait; its result, encoded."""
 
 
 class StepDetails(Config):
@@ -90,6 +104,8 @@ class Run:
         self.records: list[StepRecord] = []
         self.planned: list[PlannedStep] = []
         self.lineage: Lineage | None = None
+        self.dispatcher: Dispatcher | None = None
+        self.reason = ""  # why it did not finish, in a sentence
         self.phase = ""
 
     def last_seen(self, label: str) -> dict[str, Any] | None:
@@ -106,7 +122,9 @@ class Run:
     def write_record(self, state: Literal["running", "finished", "failed"]) -> None:
         """Write what this process did so far as `runs/<id>/<part>.json`."""
         steps = tuple(self.records)
-        record = RunRecord(id=self.id, recipe=self.name, state=state, started=self.started, steps=steps)
+        record = RunRecord(
+            id=self.id, recipe=self.name, state=state, started=self.started, reason=self.reason, steps=steps
+        )
         self.store.note(f"{RUNS}/{self.id}/{self.part}.json", record.model_dump_json().encode())
 
     def remember(self, label: str, identity: Mapping[str, Any]) -> None:
@@ -119,7 +137,7 @@ def read_runs(store: Store) -> list[RunRecord]:
     parts: dict[str, list[RunRecord]] = {}
     for name in store.notes(f"{RUNS}/*"):
         content = store.read_note(name)
-        if name.endswith("/report.json") or content is None:
+        if name.endswith(("/report.json", ".html")) or content is None:
             continue
         record = RunRecord.model_validate_json(content)
         parts.setdefault(record.id, []).append(record)
@@ -132,7 +150,8 @@ def _joined(parts: list[RunRecord]) -> RunRecord:
     states = {part.state for part in parts}
     state = next(each for each in ("failed", "running", "finished") if each in states)
     steps = sorted((step for part in parts for step in part.steps), key=lambda step: step.at)
-    return first.model_copy(update={"state": state, "steps": tuple(steps)})
+    reason = next((part.reason for part in parts if part.reason), "")
+    return first.model_copy(update={"state": state, "reason": reason, "steps": tuple(steps)})
 
 
 def open_store(runtime: Runtime) -> Store:
@@ -167,7 +186,10 @@ def active(run: Run) -> Iterator[Run]:
     failed = True
     try:
         yield run
-        failed = False
+        failed = bool(run.reason)
+    except Exception as error:
+        run.reason = f"{type(error).__name__}: {error}"
+        raise
     finally:
         _current.reset(token)
         try:

@@ -105,6 +105,11 @@ def load_profile(name_or_path: str, overrides: Mapping[str, object] | None = Non
     return load_toml(named_toml(name_or_path, PROFILES, "profile"), Runtime, overrides)
 
 
+def worker_runtime(name_or_path: str | None) -> Runtime:
+    """The profile that a flow run names, or else the one of the worker that runs it (POSTTRAIN_PROFILE)."""
+    return load_profile(name_or_path or os.environ.get("POSTTRAIN_PROFILE", "local"))
+
+
 def secret(variable: str | None) -> str:
     """The key that an endpoint names; a dummy where it names none.
 

@@ -1,4 +1,4 @@
-"""The step: one contract for all work. Prefect task + cache + ledger + card + cost + lineage; and the phase, a flow.
+"""The step: one contract for all work. Prefect task + cache + ledger + card + cost + lineage.
 
 Prefect is imported when a step runs, not when it is defined, so that `posttrain plan` walks the same flows without it.
 """
@@ -13,21 +13,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Generic, ParamSpec, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from pydantic import BaseModel
 
-from infra.artifacts import Artifact, Checkpoint, Dataset, Folder, Kind, Manifest, Parent, Report, pending
+from infra.artifacts import AnyArtifact, Artifact, Checkpoint, Dataset, Folder, Kind, Manifest, Parent, Report, pending
 from infra.card import render_card
+from infra.cards import artifact_key
 from infra.fingerprint import canonical, canonical_json, fingerprint
 from infra.output import Output
 from infra.progress import announce
-from infra.run import PlannedStep, Run, StepDetails, StepRecord, current_run, in_phase, scratch_of
+from infra.run import PlannedStep, Run, StepDetails, StepRecord, current_run, scratch_of
 from infra.runtime import Runtime
 
 Made = TypeVar("Made", bound=Artifact)
-Params = ParamSpec("Params")
-Result = TypeVar("Result")
 _KINDS: dict[type[Artifact], Kind] = {Dataset: "dataset", Checkpoint: "checkpoint", Report: "report", Folder: "folder"}
 REGISTRY: dict[str, Step[Any]] = {}
 
@@ -186,7 +185,7 @@ class Step(Generic[Made]):
     def _record(
         self, run: Run, call: Call, manifest: Manifest, details: StepDetails, cached: bool, seconds: float
     ) -> StepRecord:
-        artifact = _named(run.store.reference(manifest), call.label)
+        artifact = cast(AnyArtifact, _named(run.store.reference(manifest), call.label))
         groups = ([a.rows for a in group if isinstance(a, Dataset)] for group in call.inputs.values())
         rows_in = next((sum(rows) for rows in groups if rows), None)
         funnel = artifact.funnel if isinstance(artifact, Dataset) else {}
@@ -307,44 +306,5 @@ def _show_card(run: Run, record: StepRecord) -> None:
     from prefect.artifacts import create_markdown_artifact
 
     manifest = run.store.manifest(record.artifact)
-    key = "".join(c if c.isalnum() else "-" for c in f"{run.name}-{record.label}".lower()).strip("-")
-    create_markdown_artifact(key=key, markdown=_read_details(run, manifest).card or "(no card)")
-
-
-class Phase(Generic[Params, Result]):
-    """A phase: a Prefect flow that can be called from another, triggered alone, or walked while planning."""
-
-    def __init__(self, function: Callable[Params, Result]) -> None:
-        functools.update_wrapper(self, function)
-        self._function = function
-        self.name = function.__name__.replace("_", "-")
-
-    @functools.cached_property
-    def flow(self) -> Any:
-        """The Prefect flow, for deployments."""
-        from prefect import flow
-
-        return flow(name=self.name, validate_parameters=False)(self._in_a_run)
-
-    @functools.cached_property
-    def _in_a_run(self) -> Callable[Params, Result]:
-        @functools.wraps(self._function)
-        def within(*args: Params.args, **kwargs: Params.kwargs) -> Result:
-            run = current_run()
-            if run is None:
-                raise StepError(f"flow {self.name} needs a run: open one with infra.run.active(Run(…))")
-            with in_phase(run, self.name):
-                return self._function(*args, **kwargs)
-
-        return within
-
-    def __call__(self, *args: Params.args, **kwargs: Params.kwargs) -> Result:
-        run = current_run()
-        if run is not None and run.planning:
-            return self._in_a_run(*args, **kwargs)
-        return cast(Result, self.flow(*args, **kwargs))
-
-
-def phase(function: Callable[Params, Result]) -> Phase[Params, Result]:
-    """Declare a phase."""
-    return Phase(function)
+    card = _read_details(run, manifest).card or "(no card)"
+    create_markdown_artifact(key=artifact_key(run.name, record.label), markdown=card)

@@ -15,7 +15,8 @@ from infra.lineage import EXPERIMENT, MlflowLineage
 from infra.output import Output
 from infra.run import Run, active
 from infra.runtime import Runtime, prepare_environment
-from infra.step import phase, step
+from infra.phase import phase
+from infra.step import step
 
 pytestmark = pytest.mark.integration
 

@@ -11,9 +11,10 @@ import pytest
 from infra.artifacts import Checkpoint, Dataset, Report, Score
 from infra.config import Config
 from infra.output import ConservationError, Output
+from infra.phase import phase
 from infra.run import PlannedStep, Run, StepRecord, active
 from infra.runtime import Runtime, TrainingRuntime
-from infra.step import Step, StepError, explain_change, phase, step
+from infra.step import Step, StepError, explain_change, step
 from infra.store import NondeterminismError
 
 CALLS: list[str] = []

@@ -1,0 +1,142 @@
+"""The phase: a Prefect flow that is called from another, dispatched to a work pool, triggered alone, or planned.
+
+One function, four ways in. Inline, a call runs the flow in this process. In a run that has a dispatcher (one that
+began from a deployment) a call becomes a flow run of the phase's own deployment, on its own pool. `deployed` is that
+flow: its parameters are the phase's own, with text in the place of artifacts, so that people and other processes can
+fill them. Prefect is imported when a phase runs, not when it is declared.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Generic, ParamSpec, TypeVar, cast, get_type_hints
+
+from pydantic import Field
+
+from infra.config import Config, ConfigError
+from infra.passing import decode, form_of
+from infra.run import Run, current_run, in_phase
+from infra.runtime import Runtime
+
+Params = ParamSpec("Params")
+Result = TypeVar("Result")
+
+
+class PhaseError(RuntimeError):
+    """A phase that was called where it cannot work, or whose flow run did not complete."""
+
+
+class RefusedError(RuntimeError):
+    """A person refused; the run ends in state Refused with the reason that was given."""
+
+
+class Ticket(Config):
+    """What makes a flow run part of a run that began in another process."""
+
+    run: str = Field(description="id of the run")
+    part: str = Field(description="name of this call within the run")
+    lineage: str = Field(description="the run's parent in MLflow")
+    parent: str = Field(description="the flow run that waits for this one; when it ends, this one ends")
+
+
+ProfileText = Annotated[
+    str, Field(description="profile by name or path, on the worker's machine; empty: the worker's own")
+]
+TicketField = Annotated[Ticket | None, Field(description="filled in by the run that dispatches; leave it empty")]
+
+
+class Phase(Generic[Params, Result]):
+    """A declared phase; calling it runs, dispatches or plans it."""
+
+    def __init__(self, function: Callable[Params, Result]) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+        self.name = function.__name__.replace("_", "-")
+
+    def __call__(self, *args: Params.args, **kwargs: Params.kwargs) -> Result:
+        run = current_run()
+        if run is None:
+            raise PhaseError(f"phase {self.name} needs a run: open one with infra.run.active(Run(…))")
+        if run.planning:
+            return self._within(run, *args, **kwargs)
+        if run.dispatcher is not None and run.dispatcher.serves(self.name):
+            given = inspect.signature(self._function).bind(*args, **kwargs).arguments
+            answer = run.dispatcher.call(self.name, {k: v for k, v in given.items() if not isinstance(v, Runtime)})
+            return cast(Result, decode(self.hints["return"], answer, run.store, run.name))
+        return cast(Result, self.flow(*args, **kwargs))
+
+    @functools.cached_property
+    def hints(self) -> dict[str, Any]:
+        """The function's annotations, evaluated."""
+        return get_type_hints(self._function)
+
+    @functools.cached_property
+    def flow(self) -> Any:
+        """The Prefect flow for calls in this process."""
+        from prefect import flow
+
+        @functools.wraps(self._function)
+        def within(*args: Params.args, **kwargs: Params.kwargs) -> Result:
+            run = current_run()
+            assert run is not None, "a phase's flow runs within its call"
+            return self._within(run, *args, **kwargs)
+
+        return flow(name=self.name, validate_parameters=False)(within)
+
+    @functools.cached_property
+    def deployed(self) -> Any:
+        """The Prefect flow for deployments: it opens the run that its ticket names, or one of its own."""
+        from prefect import flow
+
+        from infra.deployed import run_deployed
+
+        def within(**given: Any) -> Any:
+            return run_deployed(self, given)
+
+        within.__name__, within.__doc__, within.__module__ = self._function.__name__, self.__doc__, self.__module__
+        within.__signature__ = self.form()  # type: ignore[attr-defined]
+        return flow(name=self.name, validate_parameters=False, persist_result=False)(within)
+
+    def form(self) -> inspect.Signature:
+        """The deployed flow's parameters, as a person or a dispatcher fills them in."""
+        word = inspect.Parameter.KEYWORD_ONLY
+        described = get_type_hints(self._function, include_extras=True)
+        own = [
+            inspect.Parameter(name, word, default=parameter.default, annotation=form_of(described[name]))
+            for name, parameter in inspect.signature(self._function).parameters.items()
+            if self.hints[name] is not Runtime
+        ]
+        profile = inspect.Parameter("profile", word, default="", annotation=ProfileText)
+        ticket = inspect.Parameter("ticket", word, default=None, annotation=TicketField)
+        return inspect.Signature([*own, profile, ticket])
+
+    def arguments(self, given: Mapping[str, Any], run: Run) -> dict[str, Any]:
+        """The function's arguments from a filled form.
+
+        Raises:
+            ConfigError: a field is missing.
+        """
+        arguments: dict[str, Any] = {}
+        for name, parameter in inspect.signature(self._function).parameters.items():
+            if self.hints[name] is Runtime:
+                arguments[name] = run.runtime
+            elif name in given:
+                arguments[name] = decode(self.hints[name], given[name], run.store, run.name)
+            elif parameter.default is inspect.Parameter.empty:
+                raise ConfigError(f"phase {self.name}: parameter `{name}` is empty; fill it in")
+        return arguments
+
+    def run_in(self, run: Run, arguments: Mapping[str, Any]) -> Result:
+        """Run the function as the root of `run`."""
+        return cast(Callable[..., Result], self._within)(run, **arguments)
+
+    def _within(self, run: Run, *args: Params.args, **kwargs: Params.kwargs) -> Result:
+        with in_phase(run, self.name):
+            return self._function(*args, **kwargs)
+
+
+def phase(function: Callable[Params, Result]) -> Phase[Params, Result]:
+    """Declare a phase."""
+    return Phase(function)
