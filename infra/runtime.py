@@ -22,6 +22,8 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 
+S3Option = Literal["endpoint_url", "key", "secret", "token", "region"]
+
 
 class Endpoint(Config):
     """An OpenAI-compatible endpoint that serves one or more roles."""
@@ -60,9 +62,15 @@ class Runtime(Config):
     """A profile. The same recipe on another profile makes the same data versions wherever a step is deterministic."""
 
     store: str = Field(default=".posttrain", description="folder, or s3://bucket/prefix")
-    storage_options: dict[str, str] = Field(default={}, description="for S3: endpoint_url, key and secret by name")
+    storage_options: dict[S3Option, str] = Field(
+        default={}, description="for S3; keys are better left to AWS_* variables"
+    )
     scratch: str | None = Field(default=None, description="local folder for unfinished work; required with S3")
     tracking_uri: str | None = Field(default=None, description="MLflow; by default SQLite inside the store's folder")
+    artifact_root: str | None = Field(
+        default=None,
+        description="where MLflow keeps artifacts: a folder or s3://bucket/prefix; by default beside its database",
+    )
     raw_folder: str | None = Field(default=None, description="folder of raw files, for recipes that read one")
     endpoints: dict[str, Endpoint] = Field(default={}, description="role (teacher, arbiter, judge, …) → endpoint")
     training: TrainingRuntime = TrainingRuntime()
@@ -88,6 +96,15 @@ class Runtime(Config):
         if self.tracking_uri is not None:
             return self.tracking_uri
         return f"sqlite:///{self.scratch_folder.parent / 'mlflow.db'}"
+
+    @property
+    def mlflow_artifacts(self) -> str | None:
+        """URI below which MLflow keeps artifacts; None leaves it to the tracking server. Fixed by the first run."""
+        if self.artifact_root is None:
+            return None if self.tracking_uri else (self.scratch_folder.parent / "mlartifacts").as_uri()
+        if "://" in self.artifact_root:
+            return self.artifact_root.rstrip("/")
+        return Path(self.artifact_root).expanduser().resolve().as_uri()
 
     def endpoint(self, role: str) -> Endpoint:
         """The endpoint of a role.
@@ -127,9 +144,11 @@ def storage_options(runtime: Runtime) -> dict[str, Any]:
     """fsspec options of the profile's store; keys come from the environment (AWS_ACCESS_KEY_ID, …) by default."""
     if not runtime.store.startswith("s3://"):
         return {}
-    options: dict[str, Any] = dict(runtime.storage_options)
-    endpoint = options.pop("endpoint_url", None)
-    return options | ({"endpoint_url": endpoint} if endpoint else {})
+    options: dict[str, Any] = {str(name): value for name, value in runtime.storage_options.items()}
+    region = options.pop("region", None)
+    # Another process may have published since a folder was listed.
+    options["use_listings_cache"] = False
+    return options | ({"client_kwargs": {"region_name": region}} if region else {})
 
 
 def child_environment(**extra: str) -> dict[str, str]:
@@ -148,10 +167,30 @@ EMBEDDED_PREFECT = {
 }
 
 
-def prepare_environment(home: Path) -> None:
-    """Set, before Prefect or MLflow is imported, what they read at import: no telemetry, own home."""
+# MLflow reaches S3 by itself, with the keys and the endpoint that it finds in the environment.
+S3_KEYS: tuple[S3Option, ...] = ("key", "secret", "token")
+MLFLOW_S3: dict[S3Option, str] = {
+    "endpoint_url": "MLFLOW_S3_ENDPOINT_URL",
+    "key": "AWS_ACCESS_KEY_ID",
+    "secret": "AWS_SECRET_ACCESS_KEY",
+    "token": "AWS_SESSION_TOKEN",
+    "region": "AWS_DEFAULT_REGION",
+}
+
+
+def prepare_environment(home: Path, s3: Mapping[S3Option, str] | None = None) -> None:
+    """Set, before Prefect or MLflow is imported, what they read at import: no telemetry, own home, the profile's S3."""
     for name, value in (QUIET | EMBEDDED_PREFECT).items():
         os.environ.setdefault(name, value)
+    _set_s3(s3 or {})
     # Prefect makes its home, but not the folders above it, and its server then fails to open its database.
     home.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("PREFECT_HOME", str(home / "prefect"))
+
+
+def _set_s3(s3: Mapping[S3Option, str]) -> None:
+    """What the person has set stays; keys go together, so a key of theirs never meets a secret of the profile."""
+    has_keys = any(MLFLOW_S3[option] in os.environ for option in S3_KEYS)
+    for option, value in s3.items():
+        if not (has_keys and option in S3_KEYS):
+            os.environ.setdefault(MLFLOW_S3[option], value)
