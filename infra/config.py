@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,6 +43,20 @@ def load_toml(path: Path, model: type[ConfigType], overrides: Mapping[str, Any] 
         return model.model_validate(content)
     except ValidationError as error:
         raise ConfigError(_explain(path, model, error)) from None
+
+
+def as_toml(config: BaseModel) -> str:
+    """The fields of a config that are set to something else than None, as TOML that `load_toml` reads back."""
+    content = config.model_dump(mode="json", exclude_none=True)
+    return "".join(f"{key} = {_toml_value(value)}\n" for key, value in content.items())
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{json.dumps(key)} = {_toml_value(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    return json.dumps(value)
 
 
 def named_toml(name_or_path: str, folder: Path, noun: str) -> Path:

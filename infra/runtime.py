@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from infra.config import Config, ConfigError, load_toml, named_toml
 from infra.vllm_server import VllmConfig
@@ -58,6 +58,78 @@ class RolloutRuntime(Config):
     samples_per_request: int = Field(default=1, ge=1, description="1 lets the balancer place every sample alone")
 
 
+class PoolRuntime(Config):
+    """A work pool of the stack."""
+
+    type: Literal["process", "docker", "kubernetes"] = "process"
+    template: str = Field(default="process", description="job template: a file of deployments/pools, without .json")
+    limit: int = Field(ge=2, description="flow runs at once; with 1 a deployment's CANCEL_NEW is never seen")
+
+
+class WorkerGroup(Config):
+    """A worker that `posttrain up` starts here. Prefect counts no GPUs, so each group of them has a worker of its own."""
+
+    pool: str
+    devices: str = Field(default="", description="CUDA_VISIBLE_DEVICES of its flow runs; empty: no GPU")
+    limit: int | None = Field(
+        default=None, ge=1, description="flow runs at once on this worker; None: the pool's limit"
+    )
+
+
+class StackRuntime(Config):
+    """What `posttrain up` starts, and where."""
+
+    host: str = Field(default="127.0.0.1", description="address that the servers listen on; 0.0.0.0 for all")
+    public_host: str | None = Field(default=None, description="name by which browsers and workers reach the servers")
+    prefect_port: int = Field(default=4200, ge=1, le=65535)
+    mlflow_port: int = Field(default=5000, ge=1, le=65535)
+    prefect_database_env: str | None = Field(
+        default=None, description="environment variable with a postgresql:// URL for Prefect; None: a SQLite file"
+    )
+    mlflow_database_env: str | None = Field(
+        default=None, description="the same for MLflow; not the same database, both have a table alembic_version"
+    )
+    pools: dict[str, PoolRuntime] = Field(
+        default={
+            "cpu": PoolRuntime(limit=8),
+            "llm": PoolRuntime(limit=4),
+            "gpu-rollout": PoolRuntime(limit=2),
+            "gpu-train": PoolRuntime(limit=2),
+        },
+        description="work pools; post_train and recurate wait on `cpu` while their phases run, so it needs the most room",
+    )
+    workers: tuple[WorkerGroup, ...] = Field(
+        default=(
+            WorkerGroup(pool="cpu"),
+            WorkerGroup(pool="llm"),
+            WorkerGroup(pool="gpu-rollout", limit=1),
+            WorkerGroup(pool="gpu-train", limit=1),
+        ),
+        description="workers on this machine",
+    )
+
+    @property
+    def prefect_url(self) -> str:
+        """Where people open Prefect."""
+        return f"http://{self._reached_at}:{self.prefect_port}"
+
+    @property
+    def mlflow_url(self) -> str:
+        """Where people open MLflow, and where workers log."""
+        return f"http://{self._reached_at}:{self.mlflow_port}"
+
+    @property
+    def _reached_at(self) -> str:
+        return self.public_host or ("127.0.0.1" if self.host == "0.0.0.0" else self.host)
+
+    @model_validator(mode="after")
+    def _workers_have_pools(self) -> Self:
+        unknown = sorted({worker.pool for worker in self.workers} - self.pools.keys())
+        if unknown:
+            raise ValueError(f"worker(s) for {', '.join(unknown)}, but the pools are {', '.join(sorted(self.pools))}")
+        return self
+
+
 class Runtime(Config):
     """A profile. The same recipe on another profile makes the same data versions wherever a step is deterministic."""
 
@@ -76,6 +148,7 @@ class Runtime(Config):
     training: TrainingRuntime = TrainingRuntime()
     rollout: RolloutRuntime = RolloutRuntime()
     verifier_processes: int = Field(default=2, ge=1, description="processes that run math_verify")
+    stack: StackRuntime = StackRuntime()
 
     @property
     def scratch_folder(self) -> Path:
