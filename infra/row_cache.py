@@ -1,18 +1,22 @@
 """Answers of expensive per-row work, kept under the store: a grown data set pays only for new rows.
 
 Append-only JSON Lines segments, one a writer, so that a crash loses at most the line being written. On a local store a
-segment grows in place; on S3 it grows in scratch and is uploaded when the cache closes.
+segment grows in place; on S3 it grows in scratch, and is uploaded and followed by another now and then, and at the end.
 """
 
 from __future__ import annotations
 
 import json
 import threading
+import time
 import uuid
 from pathlib import Path
 from typing import Any
 
 from infra.store import Store
+
+# On S3, where a machine may be lost with its disk: it takes the answers of so long with it at most.
+UPLOAD_EVERY_S = 60.0
 
 
 class RowCache:
@@ -21,10 +25,11 @@ class RowCache:
     def __init__(self, store: Store, namespace: str, scratch: Path) -> None:
         self._store = store
         self._folder = f"row_cache/{namespace}"
-        self._segment = f"{self._folder}/{uuid.uuid4().hex}.jsonl"
+        self._root = Path(store.uri) if store.is_local else scratch
+        self._segment = ""
+        self._opened = 0.0
         self._values: dict[str, Any] = {}
         self._lock = threading.Lock()
-        self._path = Path(store.uri) / self._segment if store.is_local else scratch / self._segment
         self._file: Any = None
         self.hits = 0
         self._upload_leftovers(scratch)
@@ -59,19 +64,30 @@ class RowCache:
         line = json.dumps([key, value], ensure_ascii=False) + "\n"
         with self._lock:
             if self._file is None:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = self._path.open("a", encoding="utf-8")
+                self._open()
             self._values[key] = value
             self._file.write(line)
             self._file.flush()
+            if not self._store.is_local and time.monotonic() - self._opened > UPLOAD_EVERY_S:
+                self._end_segment()
 
     def close(self) -> None:
         """Close the segment, and upload it where the store is remote."""
         with self._lock:
-            if self._file is None:
-                return
-            self._file.close()
-            self._file = None
+            if self._file is not None:
+                self._end_segment()
+
+    def _open(self) -> None:
+        self._segment = f"{self._folder}/{uuid.uuid4().hex}.jsonl"
+        self._opened = time.monotonic()
+        path = self._root / self._segment
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("a", encoding="utf-8")
+
+    def _end_segment(self) -> None:
+        self._file.close()
+        self._file = None
         if not self._store.is_local:
-            self._store.note(self._segment, self._path.read_bytes())
-            self._path.unlink()
+            path = self._root / self._segment
+            self._store.note(self._segment, path.read_bytes())
+            path.unlink()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import pytest
+
+from infra import row_cache
 from infra.row_cache import RowCache
 from infra.store import Store
 
@@ -53,6 +56,20 @@ def test_a_writer_that_was_killed_loses_nothing_it_had_put(any_store: Store, tmp
     again.put("l", 2)
     again.close()
     assert len(segments(any_store)) == 2
+
+
+def test_on_s3_a_lost_machine_takes_the_last_answers_only(
+    any_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if any_store.is_local:
+        pytest.skip("a folder holds each answer at once")
+    monkeypatch.setattr(row_cache, "UPLOAD_EVERY_S", 0.0)
+    lost = RowCache(any_store, "llm", tmp_path / "lost")
+    lost.put("k", 1)
+    monkeypatch.setattr(row_cache, "UPLOAD_EVERY_S", 60.0)
+    lost.put("l", 2)  # and neither close() nor the disk
+    again = RowCache(any_store, "llm", tmp_path / "new")
+    assert (again.get("k"), again.get("l")) == (1, None)
 
 
 def test_a_torn_last_line_costs_that_line_only(any_store: Store, tmp_path: Path) -> None:
