@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -19,9 +20,12 @@ from pydantic import BaseModel
 
 from infra.artifacts import Artifact, File, Manifest, Raw, reference
 from infra.fingerprint import canonical_json, file_digest
+from infra.objects import Stored, objects_below
 from infra.rows import CorruptShardError, read_shard
 
 Row = TypeVar("Row", bound=BaseModel)
+# What is found again after this long counts as new again, so that `posttrain gc`, whose grace is longer, leaves it.
+FRESH_S = 12 * 3600
 
 
 class StoreError(RuntimeError):
@@ -52,6 +56,11 @@ class Store:
 
     # Paths
 
+    @property
+    def local(self) -> Path:
+        """The local folder of checkouts and copies."""
+        return self._local
+
     def _path(self, *parts: str) -> str:
         return "/".join([self._root, *parts])
 
@@ -65,10 +74,15 @@ class Store:
     # Publishing
 
     def put_file(self, source: Path, path: str, rows: int | None = None) -> File:
-        """Store a local file's bytes under their hash; the same bytes twice cost one look-up."""
+        """Store a local file's bytes under their hash; the same bytes twice cost one look-up.
+
+        Bytes that are absent or torn are placed whole, and so are bytes that lie there for long: a collector of garbage
+        that works at the same time sees that they are wanted, though no manifest names them yet.
+        """
         sha256, size = file_digest(source), source.stat().st_size
         file = File(path=path, sha256=sha256, bytes=size, rows=rows)
-        if not self._has(file):  # absent, or torn: then whole bytes take its place
+        there = self.stored(f"blobs/{sha256[:2]}/{sha256}")
+        if there is None or there.bytes != size or time.time() - there.modified > FRESH_S:
             self._place(source, self._blob(sha256))
         return file
 
@@ -154,13 +168,35 @@ class Store:
             raise StoreError(f"{path}: not a manifest; delete it and run again") from error
 
     def find_whole(self, step: str, fingerprint: str) -> Manifest | None:
-        """The published manifest if all its files are there. One whose files are gone is void and is removed."""
+        """The published manifest if all its files are there. One whose files are gone is void and is removed.
+
+        Who asks means to use it, so from now on it counts as new, also for a collection of garbage that has begun.
+        """
+        name = f"manifests/{step}/{fingerprint}.json"
         manifest = self.find(step, fingerprint)
-        if manifest is None or self.is_whole(manifest):
+        if manifest is None or not self._renew(name):
+            return None
+        if self.is_whole(manifest):
             return manifest
-        with suppress(FileNotFoundError):  # another process voids it too
-            self._fs.rm_file(self.manifest_path(step, fingerprint))
+        self.delete(name)
         return None
+
+    def _renew(self, name: str) -> bool:
+        """Make an object young again; False when it is gone. Never brings back what another process deletes."""
+        there = self.stored(name)
+        if there is None or time.time() - there.modified <= FRESH_S:
+            return there is not None
+        try:
+            if self.is_local:
+                os.utime(self._path(name))
+            else:
+                bucket, key, _ = self._fs.split_path(self._path(name))
+                # Onto itself: S3 keeps the bytes and sets the time, and refuses where the object is gone.
+                source = {"Bucket": bucket, "Key": key}
+                self._fs.call_s3("copy_object", Bucket=bucket, Key=key, CopySource=source, MetadataDirective="REPLACE")
+        except FileNotFoundError:
+            return False
+        return True
 
     def manifest(self, artifact: Artifact) -> Manifest:
         """The manifest behind a reference."""
@@ -184,10 +220,17 @@ class Store:
             return False
 
     def manifests(self) -> Iterator[Manifest]:
-        """All published manifests."""
-        self._fs.invalidate_cache()
-        for path in sorted(self._fs.glob(self._path("manifests", "*", "*.json"))):
-            yield Manifest.model_validate_json(self._fs.cat_file(path))
+        """All published manifests.
+
+        Raises:
+            StoreError: one cannot be read.
+        """
+        for stored in self.objects("manifests"):
+            if stored.name.endswith(".json"):
+                _, step, file = stored.name.split("/")
+                manifest = self.find(step, file.removesuffix(".json"))
+                if manifest is not None:
+                    yield manifest
 
     # Reading
 
@@ -261,6 +304,10 @@ class Store:
         finally:
             aside.unlink(missing_ok=True)
 
+    def create_note(self, name: str, content: bytes) -> bool:
+        """Write a small object whole, only if there is none of that name; False when there is."""
+        return self.create(self._path(name), content)
+
     def read_note(self, name: str) -> bytes | None:
         """A small object, or None."""
         try:
@@ -271,8 +318,36 @@ class Store:
     def notes(self, folder: str) -> list[str]:
         """Names of the notes below a folder."""
         self._fs.invalidate_cache()
-        found = self._fs.glob(self._path(folder, "*"))
-        return sorted(str(path).removeprefix(f"{self._root}/") for path in found)
+        found = (str(path) for path in self._fs.glob(self._path(folder, "*")))
+        # A writer that was killed leaves its copy aside.
+        return sorted(path.removeprefix(f"{self._root}/") for path in found if not path.endswith(".tmp"))
+
+    # All objects, for the collection of garbage
+
+    def objects(self, folder: str) -> list[Stored]:
+        """Every object below a folder, by name; all of them, or an error."""
+        self._fs.invalidate_cache()
+        if self.is_local:
+            return sorted(objects_below(Path(self._path(folder)), Path(self._root)))
+        found: dict[str, Any] = self._fs.find(self._path(folder), detail=True)
+        return sorted(self._stored(path, info) for path, info in found.items())
+
+    def stored(self, name: str) -> Stored | None:
+        """An object as it is now, or None."""
+        self._fs.invalidate_cache()
+        try:
+            return self._stored(self._path(name), self._fs.info(self._path(name)))
+        except FileNotFoundError:
+            return None
+
+    def _stored(self, path: str, info: Mapping[str, Any]) -> Stored:
+        modified = info["mtime"] if self.is_local else info["LastModified"].timestamp()
+        return Stored(path.removeprefix(f"{self._root}/"), int(info["size"]), float(modified))
+
+    def delete(self, name: str) -> None:
+        """Delete an object; one that is gone already is no error."""
+        with suppress(FileNotFoundError):
+            self._fs.rm_file(self._path(name))
 
 
 def _check(path: Path, file: File, name: str) -> None:

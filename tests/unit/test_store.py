@@ -6,6 +6,8 @@ import errno
 import os
 import shutil
 import threading
+import time
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,25 @@ def overwrite(store: Store, sha256: str, content: bytes) -> None:
 def objects(store: Store) -> list[str]:
     store._fs.invalidate_cache()
     return sorted(str(path).removeprefix(f"{store._root}/") for path in store._fs.find(store._root))
+
+
+def set_back(store: Store, name: str, hours: float) -> None:
+    """Make an object of the store older than it is."""
+    if store.is_local:
+        then = time.time() - hours * 3600
+        os.utime(Path(store.uri) / name, (then, then))
+        return
+    from moto.s3.models import s3_backends
+
+    bucket, _, prefix = store._root.partition("/")
+    key = s3_backends["123456789012"]["aws"].buckets[bucket].keys[f"{prefix}/{name}"]
+    key.last_modified = datetime.utcnow() - timedelta(hours=hours)
+
+
+def hours_old(store: Store, name: str) -> float:
+    stored = store.stored(name)
+    assert stored is not None
+    return (time.time() - stored.modified) / 3600
 
 
 # Bytes
@@ -255,3 +276,81 @@ def test_a_raw_file_is_named_by_its_bytes(tmp_path: Path) -> None:
     assert raw_file(tmp_path / "raw.jsonl", "raw").digest == ABC
     with pytest.raises(StoreError, match=r"gone\.jsonl: no such raw file"):
         raw_file(tmp_path / "gone.jsonl", "raw")
+
+
+# Age
+
+
+def test_old_bytes_that_come_again_are_young_again(any_store: Store, tmp_path: Path) -> None:
+    name = f"blobs/ba/{ABC}"
+    for hours in (11, 13):
+        put(any_store, tmp_path, b"abc")
+        set_back(any_store, name, hours)
+    assert hours_old(any_store, name) == pytest.approx(13, abs=0.01)
+    file = put(any_store, tmp_path, b"abc")
+    assert hours_old(any_store, name) == pytest.approx(0, abs=0.01)
+    assert any_store.local_file(file).read_bytes() == b"abc"
+    set_back(any_store, name, 11)
+    put(any_store, tmp_path, b"abc")
+    assert hours_old(any_store, name) == pytest.approx(11, abs=0.01), "a look-up is cheaper than an upload"
+
+
+def test_a_manifest_that_is_found_again_is_young_again(any_store: Store, tmp_path: Path) -> None:
+    manifest = any_store.publish(manifest_of(put(any_store, tmp_path, b"abc")))
+    set_back(any_store, "manifests/make-thing/f1.json", 13)
+    assert any_store.find("make-thing", "f1") == manifest
+    assert hours_old(any_store, "manifests/make-thing/f1.json") == pytest.approx(13, abs=0.01)
+    assert any_store.find_whole("make-thing", "f1") == manifest
+    assert hours_old(any_store, "manifests/make-thing/f1.json") == pytest.approx(0, abs=0.01)
+    assert any_store.find("make-thing", "f1") == manifest
+
+
+def test_a_manifest_that_is_deleted_while_it_is_found_is_not_brought_back(
+    any_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A collection of garbage deletes it after it was read, and its bytes next."""
+    name = "manifests/make-thing/f1.json"
+    any_store.publish(manifest_of(put(any_store, tmp_path, b"abc")))
+    set_back(any_store, name, 100)
+    stored = Store.stored
+
+    def seen_then_deleted(store: Store, looked_at: str) -> Any:
+        found = stored(store, looked_at)
+        store.delete(looked_at)
+        return found
+
+    monkeypatch.setattr(Store, "stored", seen_then_deleted)
+    assert any_store.find_whole("make-thing", "f1") is None
+    assert objects(any_store) == [f"blobs/ba/{ABC}"]
+
+
+def test_objects_are_listed_with_size_and_age_and_deleted(any_store: Store) -> None:
+    any_store.note("details/a/f.json", b"12")
+    any_store.note("details/b.json", b"123")
+    any_store.note("runs/c.json", b"1")
+    listed = any_store.objects("details")
+    assert [(each.name, each.bytes) for each in listed] == [("details/a/f.json", 2), ("details/b.json", 3)]
+    assert all(abs(each.modified - time.time()) < 60 for each in listed)
+    for _ in range(2):
+        any_store.delete("details/a/f.json")
+    assert [each.name for each in any_store.objects("details")] == ["details/b.json"]
+    assert any_store.objects("nothing") == []
+    assert any_store.stored("details/a/f.json") is None
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(local_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not listed would count as not there."""
+    local_store.note("details/a.json", b"1")
+
+    def refuse(_: Any) -> Any:
+        raise PermissionError("no")
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError):
+        local_store.objects("details")
+
+
+def test_notes_that_a_killed_writer_left_aside_are_not_listed(local_store: Store) -> None:
+    local_store.note("runs/a.json", b"1")
+    (Path(local_store.uri) / "runs/a.json.0.tmp").write_bytes(b"half")
+    assert local_store.notes("runs") == ["runs/a.json"]
