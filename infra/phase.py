@@ -11,9 +11,10 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Generic, ParamSpec, TypeVar, cast, get_type_hints
+from typing import Annotated, Any, Generic, ParamSpec, TypeVar, cast, get_args, get_type_hints
 
 from pydantic import Field
+from pydantic.fields import FieldInfo
 
 from infra.config import Config, ConfigError
 from infra.passing import decode, form_of
@@ -95,8 +96,10 @@ class Phase(Generic[Params, Result]):
         def within(**given: Any) -> Any:
             return run_deployed(self, given)
 
-        within.__name__, within.__doc__, within.__module__ = self._function.__name__, self.__doc__, self.__module__
-        within.__signature__ = self.form()  # type: ignore[attr-defined]
+        form = self.form()
+        within.__name__, within.__module__ = self._function.__name__, self.__module__
+        within.__doc__ = f"{self.__doc__}\n\nArgs:\n{_described(form)}"
+        within.__signature__ = form  # type: ignore[attr-defined]
         return flow(name=self.name, validate_parameters=False, persist_result=False)(within)
 
     def form(self) -> inspect.Signature:
@@ -135,6 +138,16 @@ class Phase(Generic[Params, Result]):
     def _within(self, run: Run, *args: Params.args, **kwargs: Params.kwargs) -> Result:
         with in_phase(run, self.name):
             return self._function(*args, **kwargs)
+
+
+def _described(form: inspect.Signature) -> str:
+    """Lines of a docstring; Prefect takes the descriptions of a form's fields from there alone."""
+    lines = []
+    for name, parameter in form.parameters.items():
+        notes = [note.description for note in get_args(parameter.annotation)[1:] if isinstance(note, FieldInfo)]
+        if notes and notes[0]:
+            lines.append(f"    {name}: {notes[0]}")
+    return "\n".join(lines)
 
 
 def phase(function: Callable[Params, Result]) -> Phase[Params, Result]:

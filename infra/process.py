@@ -60,6 +60,11 @@ class ChildProcess:
             )
 
     @property
+    def pid(self) -> int:
+        """Process id of the supervisor; the command is its child."""
+        return self._supervisor.pid
+
+    @property
     def returncode(self) -> int | None:
         """Exit code of the command, 128 + n when signal n ended it; None while it runs."""
         return self._supervisor.poll()

@@ -1,0 +1,110 @@
+"""The scheduled one: read the sources again, work on what is new, and publish a data version if anything changed."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import Field
+
+from flows.curate import Curated, curate
+from flows.recipe import Recipe
+from infra.artifacts import Dataset
+from infra.card import funnel_table
+from infra.cards import show
+from infra.data_versions import DataVersion, last_version, publish_version
+from infra.lookup import find_artifact, text_of
+from infra.phase import phase
+from infra.run import Run, require_run
+from infra.runtime import Runtime
+from infra.version_diff import VersionDiff, diff_card, diff_versions
+
+PUBLISHED = "posttrain.data-version.published"
+
+Announce = Annotated[
+    bool, Field(description="emit the event that a data version is published; the deployment that trains waits for it")
+]
+
+
+class Recurated(NamedTuple):
+    """The data version that stands now."""
+
+    queries: Dataset
+    samples: Dataset
+
+
+@phase
+def recurate(recipe: Recipe, runtime: Runtime, announce: Announce = True) -> Recurated:
+    """Curate the recipe's sources as they are today. Rows seen before cost nothing: their answers are in the cache."""
+    curated = curate(recipe, runtime)
+    run = require_run()
+    if not run.planning:
+        _publish(run, curated, recipe, announce)
+    return Recurated(queries=curated.queries, samples=curated.samples)
+
+
+def _publish(run: Run, curated: Curated, recipe: Recipe, announce: bool) -> None:
+    before = last_version(run.store, recipe.name)
+    if before is not None and (before.queries_digest, before.samples_digest) == _digests(curated):
+        show("data-version", f"# Data version {before.number} stands\n\nThe sources gave nothing new.")
+        return
+    diff = None
+    if before is not None:
+        old = find_artifact(run.store, before.queries, recipe.name)
+        assert isinstance(old, Dataset), "a data version names its queries"
+        diff = diff_versions(run.store, old, curated.queries)
+    version = publish_version(run.store, _version(curated, recipe, before, run.id))
+    show("data-version", data_card(version, curated))
+    if diff is not None:
+        show("data-diff", diff_card(diff))
+    if announce and run.dispatcher is not None:
+        _emit(version, diff, recipe)
+
+
+def _digests(curated: Curated) -> tuple[str, str]:
+    return curated.queries.digest, curated.samples.digest
+
+
+def _version(curated: Curated, recipe: Recipe, before: DataVersion | None, run_id: str) -> DataVersion:
+    return DataVersion(
+        recipe=recipe.name,
+        number=before.number + 1 if before else 1,
+        queries=text_of(curated.queries),
+        queries_digest=curated.queries.digest,
+        num_queries=curated.queries.rows,
+        samples=text_of(curated.samples),
+        samples_digest=curated.samples.digest,
+        num_samples=curated.samples.rows,
+        run=run_id,
+        at=time.time(),
+    )
+
+
+def data_card(version: DataVersion, curated: Curated) -> str:
+    """What the version holds, in Markdown."""
+    return "\n\n".join(
+        [
+            f"# {version.recipe}, data version {version.number}",
+            f"{version.num_queries:,} queries `{version.queries_digest[:12]}` and {version.num_samples:,} samples "
+            f"`{version.samples_digest[:12]}`, by run {version.run}.",
+            "**Queries, by source and the last step's reasons**",
+            funnel_table(curated.queries.funnel),
+            "**Samples, by source and the last step's reasons**",
+            funnel_table(curated.samples.funnel),
+        ]
+    )
+
+
+def _emit(version: DataVersion, diff: VersionDiff | None, recipe: Recipe) -> None:
+    """Tell the stack. The payload carries the recipe, so that whoever trains takes the very same one."""
+    from prefect.events import emit_event
+
+    changes = {"added": diff.num_added, "dropped": diff.num_dropped, "relabelled": diff.num_relabelled} if diff else {}
+    payload: dict[str, Any] = {
+        **version.model_dump(),
+        "changes": changes,
+        "recipe_fields": recipe.model_dump(mode="json"),
+    }
+    name = f"{version.recipe} {version.number}"
+    resource = {"prefect.resource.id": f"posttrain.data-version.{version.recipe}", "prefect.resource.name": name}
+    emit_event(event=PUBLISHED, resource=resource, payload=payload)

@@ -1,0 +1,162 @@
+"""What `posttrain up` starts for a profile: servers, then what has to be told to Prefect, then workers."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from pydantic import Field
+
+from infra.config import Config, ConfigError, as_toml
+from infra.runtime import QUIET, Runtime, WorkerGroup, secret
+
+PROJECT = Path(__file__).resolve().parents[2]
+DEPLOYMENTS = PROJECT / "deployments"
+HEARTBEAT_S = 30  # the shortest that Prefect allows
+
+
+class Service(Config):
+    """A process of the stack."""
+
+    name: str
+    command: tuple[str, ...]
+    env: dict[str, str] = Field(description="added to the environment of the one who calls `up`")
+    health: str | None = Field(default=None, description="URL that answers 200 when it is ready")
+
+
+class Plan(Config):
+    """Everything that the keeper starts, in order, and where."""
+
+    home: Path
+    prefect_url: str
+    mlflow_url: str
+    servers: tuple[Service, ...]
+    setup: tuple[Service, ...] = Field(description="commands that end, run one after another once the servers answer")
+    workers: tuple[Service, ...]
+
+    @property
+    def services(self) -> tuple[Service, ...]:
+        """What keeps running."""
+        return (*self.servers, *self.workers)
+
+    def log_of(self, service: str) -> Path:
+        """Where a service's output goes."""
+        return self.home / "logs" / f"{service}.log"
+
+
+def stack_home(runtime: Runtime) -> Path:
+    """Local folder of the stack's databases, logs and state."""
+    return runtime.scratch_folder.parent / "stack"
+
+
+def make_plan(runtime: Runtime) -> Plan:
+    """The plan for a profile.
+
+    Raises:
+        ConfigError: the folder of deployments is not there, or a pool's template is unknown.
+    """
+    if not (DEPLOYMENTS / "prefect.yaml").exists():
+        raise ConfigError(f"{DEPLOYMENTS}/prefect.yaml: no such file; `posttrain up` needs a checkout of the project")
+    for name, pool in runtime.stack.pools.items():
+        if not (DEPLOYMENTS / "pools" / f"{pool.template}.json").exists():
+            known = ", ".join(sorted(path.stem for path in (DEPLOYMENTS / "pools").glob("*.json")))
+            raise ConfigError(f"pool {name}: no template `{pool.template}` in {DEPLOYMENTS}/pools; known: {known}")
+    home = stack_home(runtime)
+    return Plan(
+        home=home,
+        prefect_url=runtime.stack.prefect_url,
+        mlflow_url=runtime.stack.mlflow_url,
+        servers=(_prefect_server(runtime, home), _mlflow_server(runtime)),
+        setup=_setup(runtime, home),
+        workers=tuple(_worker(runtime, home, number, group) for number, group in enumerate(runtime.stack.workers, 1)),
+    )
+
+
+def worker_profile(runtime: Runtime) -> str:
+    """The profile of the stack's workers as TOML: absolute places, and MLflow's server instead of its file."""
+    store = runtime.store if "://" in runtime.store else str(Path(runtime.store).expanduser().resolve())
+    raw = None if runtime.raw_folder is None else str(Path(runtime.raw_folder).expanduser().resolve())
+    places = {"store": store, "raw_folder": raw, "scratch": str(runtime.scratch_folder)}
+    return as_toml(runtime.model_copy(update=places | {"tracking_uri": runtime.stack.mlflow_url}))
+
+
+def profile_path(home: Path) -> Path:
+    """Where the workers' profile lies."""
+    return home / "profile.toml"
+
+
+def _prefect_server(runtime: Runtime, home: Path) -> Service:
+    stack = runtime.stack
+    database = f"sqlite+aiosqlite:///{home / 'prefect.db'}"
+    if stack.prefect_database_env is not None:
+        database = secret(stack.prefect_database_env).replace("postgresql://", "postgresql+asyncpg://", 1)
+    # The page asks the API at the address that it was started with: set both, or it stays blank on another port.
+    env = _prefect_client(runtime, home / "prefect-server") | {
+        "PREFECT_UI_API_URL": f"{stack.prefect_url}/api",
+        "PREFECT_API_DATABASE_CONNECTION_URL": database,
+    }
+    command = (sys.executable, "-m", "prefect", "server", "start", "--host", stack.host)
+    return Service(
+        name="prefect",
+        command=(*command, "--port", str(stack.prefect_port)),
+        env=env,
+        health=f"{_local(runtime)}:{stack.prefect_port}/api/health",
+    )
+
+
+def _mlflow_server(runtime: Runtime) -> Service:
+    stack = runtime.stack
+    backend = f"sqlite:///{runtime.scratch_folder.parent / 'mlflow.db'}"
+    if stack.mlflow_database_env is not None:
+        backend = secret(stack.mlflow_database_env)
+    command = (sys.executable, "-m", "mlflow", "server", "--host", stack.host, "--port", str(stack.mlflow_port))
+    # One worker: each costs 250 MB, and the pages of one team are few.
+    artifacts = runtime.mlflow_artifacts or (runtime.scratch_folder.parent / "mlartifacts").as_uri()
+    options = ("--workers", "1", "--backend-store-uri", backend, "--artifacts-destination", artifacts)
+    hosts = ("--allowed-hosts", "*") if stack.host == "0.0.0.0" else ()
+    return Service(
+        name="mlflow",
+        command=(*command, *options, *hosts),
+        # Its job runner starts seven processes of 160 MB for features that we do not use.
+        env=QUIET | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        health=f"{_local(runtime)}:{stack.mlflow_port}/health",
+    )
+
+
+def _setup(runtime: Runtime, home: Path) -> tuple[Service, ...]:
+    env = _prefect_client(runtime, home / "prefect-client")
+    pools = (sys.executable, "-m", "infra.stack.setup", str(profile_path(home)))
+    deploy = (sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all")
+    return (
+        Service(name="setup-pools", command=pools, env=env),
+        Service(
+            name="setup-deployments",
+            command=(*deploy, "--prefect-file", str(DEPLOYMENTS / "prefect.yaml")),
+            env=env,
+        ),
+    )
+
+
+def _worker(runtime: Runtime, home: Path, number: int, group: WorkerGroup) -> Service:
+    pool = runtime.stack.pools[group.pool]
+    name = f"worker-{group.pool}" + (f"-gpu{group.devices.replace(',', '-')}" if group.devices else "")
+    command = (sys.executable, "-m", "prefect", "worker", "start", "--pool", group.pool, "--type", pool.type)
+    limit = () if group.limit is None else ("--limit", str(group.limit))
+    env = _prefect_client(runtime, home / "prefect-worker") | {
+        "POSTTRAIN_PROFILE": str(profile_path(home)),
+        "CUDA_VISIBLE_DEVICES": group.devices,
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
+        "PREFECT_WORKER_QUERY_SECONDS": "3",
+    }
+    return Service(
+        name=f"{number}-{name}", command=(*command, "--install-policy", "never", *limit, "--name", name), env=env
+    )
+
+
+def _prefect_client(runtime: Runtime, prefect_home: Path) -> dict[str, str]:
+    return QUIET | {"PREFECT_HOME": str(prefect_home), "PREFECT_API_URL": f"{runtime.stack.prefect_url}/api"}
+
+
+def _local(runtime: Runtime) -> str:
+    host = runtime.stack.host
+    return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}"
