@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
-from infra.artifacts import Report, Score
+from infra.artifacts import Checkpoint, Report, Score
 from infra.config import Config
-from infra.run import PlannedStep, Run
+from infra.costs import CostSummary, StepCost, cost_summary, step_cost
+from infra.run import PlannedStep, Run, StepRecord
+from infra.store import Store
 from tasks.benchmark.scores import PairedGain, paired_gain, problem_scores
 
 # The phases whose steps keep or drop raw rows, and the steps among them that make something else of them.
@@ -20,8 +21,8 @@ _CURATION = {"ingest", "filter-queries", "verify", "synthesize"}
 _NOT_COUNTED = {"ingest-benchmark", "collect-answers", "synthesize-responses", "generate-corpus"}
 
 
-class StepLine(Config):
-    """One step of the run."""
+class StepLine(StepCost):
+    """One step of the run, with its cost."""
 
     phase: str
     label: str
@@ -52,6 +53,7 @@ class RunReport(Config):
     funnel: dict[str, dict[str, int]] = Field(
         description="source → {reason or `kept`: raw rows}, over all curation steps"
     )
+    cost: CostSummary
     checkpoint: str = Field(description="Hugging Face folder of the last checkpoint")
     checkpoint_digest: str
     store: str
@@ -60,28 +62,24 @@ class RunReport(Config):
     stand_ins: tuple[str, ...] = Field(description="roles that the scripted stand-in played")
 
 
-def build_report(run: Run, reports: Sequence[Report], checkpoint: Any, seconds: float, page: str) -> RunReport:
-    """Gather the report of a finished run."""
-    lines = tuple(
-        StepLine(
-            phase=r.phase,
-            label=r.label,
-            rows_in=r.rows_in,
-            rows_out=r.rows_out,
-            digest=r.artifact.digest,
-            state="cached" if r.cached else "run",
-            seconds=round(r.seconds, 2),
-        )
-        for r in run.records
-    )
+def build_report(
+    run: Run,
+    records: Sequence[StepRecord],
+    reports: Sequence[Report],
+    checkpoint: Checkpoint,
+    seconds: float,
+    page: str,
+) -> RunReport:
+    """Gather the report of a finished run; `records` may come from several processes."""
     endpoints = run.runtime.endpoints
     return RunReport(
         recipe=run.name,
         run=run.id,
         seconds=round(seconds, 1),
-        steps=lines,
-        scores=_score_lines(run, reports),
-        funnel=total_funnel(run),
+        steps=step_lines(records),
+        scores=_score_lines(run.store, reports),
+        funnel=total_funnel(records),
+        cost=run_cost(records),
         checkpoint=str(run.store.checkout(checkpoint)),
         checkpoint_digest=checkpoint.digest,
         store=run.store.uri,
@@ -91,10 +89,34 @@ def build_report(run: Run, reports: Sequence[Report], checkpoint: Any, seconds: 
     )
 
 
-def total_funnel(run: Run) -> dict[str, dict[str, int]]:
+def step_lines(records: Sequence[StepRecord]) -> tuple[StepLine, ...]:
+    """A line for each step."""
+    return tuple(
+        StepLine(
+            phase=r.phase,
+            label=r.label,
+            rows_in=r.rows_in,
+            rows_out=r.rows_out,
+            digest=r.artifact.digest,
+            state="cached" if r.cached else "run",
+            seconds=round(r.seconds, 2),
+            **step_cost(r).model_dump(),
+        )
+        for r in records
+    )
+
+
+def run_cost(records: Sequence[StepRecord]) -> CostSummary:
+    """Totals; training gets the rows of the last curation step, and all curation is their cost."""
+    curation = [record for record in records if record.phase in _CURATION]
+    counted = [record for record in curation if record.step not in _NOT_COUNTED]
+    return cost_summary(records, curation, training_rows=counted[-1].rows_out if counted else 0)
+
+
+def total_funnel(records: Sequence[StepRecord]) -> dict[str, dict[str, int]]:
     """Source → reason → raw rows over the curation steps; `kept` is what the last of them kept. Rows in = sum."""
     totals: dict[str, Counter[str]] = {}
-    for record in run.records:
+    for record in records:
         if record.phase not in _CURATION or record.step in _NOT_COUNTED:
             continue
         for source, counts in record.funnel.items():
@@ -107,11 +129,11 @@ def total_funnel(run: Run) -> dict[str, dict[str, int]]:
     return {source: dict(sorted(counts.items())) for source, counts in sorted(totals.items())}
 
 
-def _score_lines(run: Run, reports: Sequence[Report]) -> tuple[ScoreLine, ...]:
+def _score_lines(store: Store, reports: Sequence[Report]) -> tuple[ScoreLine, ...]:
     lines: list[ScoreLine] = []
     before: dict[str, dict[str, float]] = {}
     for report in reports:
-        now = problem_scores(run.store, report)
+        now = problem_scores(store, report)
         for benchmark, score in report.scores.items():
             gain = paired_gain(before[benchmark], now[benchmark]) if benchmark in before else None
             lines.append(
@@ -126,6 +148,7 @@ def print_report(report: RunReport, console: Console) -> None:
     console.print(_steps_table(report))
     console.print(_funnel_table(report))
     console.print(_scores_table(report))
+    console.print(cost_table(report.cost))
     if report.stand_ins:
         console.print(f"scripted stand-in, no real model, played: {', '.join(report.stand_ins)}", style="yellow")
     console.print(f"[bold]recipe {report.recipe}[/] finished in {report.seconds:.0f} s; run {report.run}")
@@ -175,6 +198,25 @@ def _scores_table(report: RunReport) -> Table:
         measure = f"avg@{score.k}, {score.n} problems"
         table.add_row(line.after, line.benchmark, measure, f"{_points(score.mean)} {_interval(score)}", gain)
     return table
+
+
+def cost_table(cost: CostSummary) -> Table:
+    """What the run spent, what the store saved it, and what everything takes to make."""
+    table = Table(title="Cost", title_justify="left", caption=per_training_row(cost), caption_justify="left")
+    for name in ("", "seconds", "USD", "prompt tokens", "completion tokens", "row-cache hits"):
+        table.add_column(name, justify="right" if name else "left")
+    for name, part in (("spent", cost.spent), ("saved by the store", cost.saved), ("to make it all", cost.made)):
+        counts = (part.prompt_tokens, part.completion_tokens, part.cache_hits)
+        table.add_row(name, f"{part.seconds:,.1f}", f"{part.usd:,.4f}", *(f"{count:,}" for count in counts))
+    return table
+
+
+def per_training_row(cost: CostSummary) -> str:
+    """One phrase: what the curation of one row takes; empty where no row was curated."""
+    if cost.seconds_per_training_row is None:
+        return ""
+    each = f"{cost.seconds_per_training_row:.3g} s and {cost.usd_per_training_row:.3g} USD"
+    return f"curation of {cost.training_rows:,} training rows: {each} a row that was kept"
 
 
 def _points(share: float, sign: bool = False) -> str:

@@ -68,7 +68,8 @@ def _run(recipe: Recipe, runtime: Runtime, started: float, as_json: bool) -> Non
         lineage = MlflowLineage(current)
         current.lineage = lineage
         made = post_train(recipe, runtime)
-        report = build_report(current, made.reports, made.checkpoint, time.monotonic() - started, lineage.page)
+        seconds = time.monotonic() - started
+        report = build_report(current, current.records, made.reports, made.checkpoint, seconds, lineage.page)
         current.store.note(f"{RUNS}/{current.id}/report.json", report.model_dump_json(indent=1).encode())
     if as_json:
         print(report.model_dump_json(indent=1))

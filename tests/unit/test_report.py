@@ -29,28 +29,28 @@ def record(phase: str, step: str, funnel: dict[str, dict[str, int]]) -> StepReco
     )
 
 
-def test_the_funnel_counts_every_raw_row_once(run: Run) -> None:
+def test_the_funnel_counts_every_raw_row_once() -> None:
     """x: 10 raw = 2 unreadable + 3 url + 1 repeated + 4 left; y: 5 raw, of which the filter leaves nothing."""
-    run.records = [
+    records = [
         record("ingest", "ingest-source", {"x": {"kept": 8, "unreadable": 2}}),
         record("ingest", "ingest-source", {"y": {"kept": 5}}),
         record("filter-queries", "apply-rules", {"x": {"kept": 5, "url": 3}, "y": {"image": 5}}),
         record("filter-queries", "drop-duplicates", {"x": {"kept": 4, "repeated": 1}}),
     ]
-    assert total_funnel(run) == {
+    assert total_funnel(records) == {
         "x": {"kept": 4, "repeated": 1, "unreadable": 2, "url": 3},
         "y": {"image": 5, "kept": 0},
     }
 
 
-def test_what_keeps_no_raw_rows_is_not_in_the_funnel(run: Run) -> None:
-    run.records = [
+def test_what_keeps_no_raw_rows_is_not_in_the_funnel() -> None:
+    records = [
         record("ingest", "ingest-source", {"x": {"kept": 3}}),
         record("ingest", "ingest-benchmark", {"bench": {"kept": 9}}),
         record("verify", "collect-answers", {"x": {"kept": 3}}),
         record("pass-rate", "measure-pass-rate", {"x": {"kept": 1, "solved": 2}}),
     ]
-    assert total_funnel(run) == {"x": {"kept": 3}}
+    assert total_funnel(records) == {"x": {"kept": 3}}
 
 
 def test_a_card_tells_identity_funnel_curves_and_notes() -> None:
