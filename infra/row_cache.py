@@ -1,11 +1,13 @@
 """Answers of expensive per-row work, kept under the store: a grown data set pays only for new rows.
 
 Append-only JSON Lines segments, one a writer, so that a crash loses at most the line being written. On a local store a
-segment grows in place; on S3 it grows in scratch, and is uploaded and followed by another now and then, and at the end.
+segment grows in place; on S3 it grows in a local folder, and is uploaded now and then and at the end. Its writer holds
+a lock on it, so that whoever comes next uploads what a killed one left, and only that.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import threading
 import time
@@ -20,29 +22,46 @@ UPLOAD_EVERY_S = 60.0
 
 
 class RowCache:
-    """Key → JSON value, for one namespace (`llm`, `verdicts`, …). Failures are never put here. Safe from threads."""
+    """Key → JSON value, for one namespace (`llm`, `verdicts`, …). Failures are never put here. Safe from threads.
 
-    def __init__(self, store: Store, namespace: str, scratch: Path) -> None:
+    Args:
+        store: where the answers last.
+        namespace: a name a kind of work.
+        local: folder on this machine for segments that are not in a remote store yet; its processes may share it.
+    """
+
+    def __init__(self, store: Store, namespace: str, local: Path) -> None:
         self._store = store
         self._folder = f"row_cache/{namespace}"
-        self._root = Path(store.uri) if store.is_local else scratch
-        self._segment = ""
+        self._root = Path(store.uri) if store.is_local else local
+        self._path = Path()
         self._opened = 0.0
         self._values: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._file: Any = None
         self.hits = 0
-        self._upload_leftovers(scratch)
+        if not store.is_local:
+            self._upload_leftovers()
         for name in store.notes(self._folder):
             self._load(store.read_note(name) or b"")
 
-    def _upload_leftovers(self, scratch: Path) -> None:
+    def _upload_leftovers(self) -> None:
         """Segments of a writer that was killed before it could upload them."""
-        if self._store.is_local:
-            return
-        for path in sorted((scratch / self._folder).glob("*.jsonl")):
-            self._store.note(f"{self._folder}/{path.name}", path.read_bytes())
-            path.unlink()
+        for path in sorted((self._root / self._folder).glob("*.jsonl")):
+            self._upload_if_left(path)
+
+    def _upload_if_left(self, path: Path) -> None:
+        try:
+            segment = path.open("rb")
+        except FileNotFoundError:
+            return  # another process has uploaded it
+        with segment:
+            try:
+                fcntl.flock(segment, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return  # it is still written
+            if path.exists():
+                self._upload(path)
 
     def _load(self, content: bytes) -> None:
         for line in content.split(b"\n"):
@@ -72,22 +91,28 @@ class RowCache:
                 self._end_segment()
 
     def close(self) -> None:
-        """Close the segment, and upload it where the store is remote."""
+        """Have all that was put in the store. A value that is put later begins another segment."""
         with self._lock:
             if self._file is not None:
                 self._end_segment()
 
     def _open(self) -> None:
-        self._segment = f"{self._folder}/{uuid.uuid4().hex}.jsonl"
+        self._path = self._root / self._folder / f"{uuid.uuid4().hex}.jsonl"
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        aside = self._path.with_suffix(".new")
+        self._file = aside.open("a", encoding="utf-8")
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        aside.rename(self._path)  # nobody sees it without its lock
         self._opened = time.monotonic()
-        path = self._root / self._segment
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a", encoding="utf-8")
 
     def _end_segment(self) -> None:
-        self._file.close()
-        self._file = None
-        if not self._store.is_local:
-            path = self._root / self._segment
-            self._store.note(self._segment, path.read_bytes())
-            path.unlink()
+        try:
+            if not self._store.is_local:
+                self._upload(self._path)
+        finally:
+            self._file.close()
+            self._file = None
+
+    def _upload(self, path: Path) -> None:
+        self._store.note(f"{self._folder}/{path.name}", path.read_bytes())
+        path.unlink()

@@ -87,5 +87,5 @@ def _refusal(runtime: Runtime, error: BaseException) -> ConfigError:
     code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code", type(error).__name__)
     remedy = REMEDIES.get(code, KEYS if code == "NoCredentialsError" else ENDPOINT)
     place = f"{runtime.store} at {endpoint}" if endpoint else runtime.store
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).rstrip(".")
     return ConfigError(f"store {place} cannot be used: {code}: {text}; {remedy}")

@@ -51,11 +51,33 @@ def test_nothing_is_written_by_a_cache_that_only_read(any_store: Store, tmp_path
 def test_a_writer_that_was_killed_loses_nothing_it_had_put(any_store: Store, tmp_path: Path) -> None:
     killed = RowCache(any_store, "llm", tmp_path)
     killed.put("k", 1)  # and no close()
+    del killed
     again = RowCache(any_store, "llm", tmp_path)
     assert again.get("k") == 1
     again.put("l", 2)
     again.close()
     assert len(segments(any_store)) == 2
+
+
+def test_a_cache_goes_on_after_it_was_closed(any_store: Store, tmp_path: Path) -> None:
+    # A step's end closes the cache; what lives as long as the run puts more into it.
+    cache = RowCache(any_store, "llm", tmp_path)
+    for key in ("a", "b"):
+        cache.put(key, 1)
+        cache.close()
+    again = RowCache(any_store, "llm", tmp_path / "elsewhere")
+    assert (again.get("a"), again.get("b")) == (1, 1)
+
+
+def test_a_segment_is_left_to_its_writer_while_it_lives(any_store: Store, tmp_path: Path) -> None:
+    writer = RowCache(any_store, "llm", tmp_path)
+    writer.put("a", 1)
+    RowCache(any_store, "llm", tmp_path)
+    writer.put("b", 2)
+    writer.close()
+    again = RowCache(any_store, "llm", tmp_path / "elsewhere")
+    assert (again.get("a"), again.get("b")) == (1, 2)
+    assert len(segments(any_store)) == 1
 
 
 def test_on_s3_a_lost_machine_takes_the_last_answers_only(
