@@ -18,6 +18,7 @@ QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "VLLM_NO_USAGE_STATS": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
@@ -67,7 +68,7 @@ class PoolRuntime(Config):
 
 
 class WorkerGroup(Config):
-    """A worker that `posttrain up` starts here. Prefect counts no GPUs, so each group of them has a worker of its own."""
+    """A worker that `posttrain up` starts here. Prefect counts no GPUs: each group of them has its own worker."""
 
     pool: str
     devices: str = Field(default="", description="CUDA_VISIBLE_DEVICES of its flow runs; empty: no GPU")
@@ -96,7 +97,7 @@ class StackRuntime(Config):
             "gpu-rollout": PoolRuntime(limit=2),
             "gpu-train": PoolRuntime(limit=2),
         },
-        description="work pools; post_train and recurate wait on `cpu` while their phases run, so it needs the most room",
+        description="work pools; `cpu` needs the most room, since post_train waits there while its phases run",
     )
     workers: tuple[WorkerGroup, ...] = Field(
         default=(

@@ -8,12 +8,13 @@ from __future__ import annotations
 import fcntl
 import functools
 import inspect
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from pydantic import BaseModel
 
@@ -278,9 +279,35 @@ def _read_details(run: Run, manifest: Manifest) -> StepDetails:
 def _locked(scratch: Path) -> Iterator[None]:
     """One process on this machine works in a scratch folder; the lock goes with the process that holds it."""
     scratch.parent.mkdir(parents=True, exist_ok=True)
-    with scratch.with_suffix(".lock").open("w") as lock:
+    with scratch.with_suffix(".lock").open("a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
         yield
+
+
+class ScratchLock(NamedTuple):
+    """A scratch folder and who works in it: a process id, or None."""
+
+    folder: Path
+    holder: int | None
+    age_s: float
+
+
+def scratch_locks(scratch_folder: Path) -> Iterator[ScratchLock]:
+    """The locks of a scratch folder that are held, or whose folder is still there."""
+    for path in sorted(scratch_folder.glob("*.lock")):
+        folder = path.with_suffix("")
+        with path.open("r") as lock:
+            age_s = time.time() - path.stat().st_mtime
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield ScratchLock(folder, int(lock.read() or 0), age_s)
+                continue
+        if folder.exists():
+            yield ScratchLock(folder, None, age_s)
 
 
 def _as_prefect_task(step: Step[Any], run: Run, call: Call) -> Artifact:

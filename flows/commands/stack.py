@@ -101,9 +101,7 @@ def _wait_until_up(plan: Plan) -> None:
             if state is not None and state.state == "up":
                 return
             if time.monotonic() > deadline:
-                raise ConfigError(
-                    f"the stack is not up after {UP_TIMEOUT_S:.0f} s; see {state_path(plan.home).parent}/logs"
-                )
+                raise ConfigError(f"the stack is not up after {UP_TIMEOUT_S:.0f} s; see {plan.home}/logs")
             time.sleep(0.2)
 
 
