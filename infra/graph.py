@@ -81,6 +81,16 @@ class Graph(Config):
         return _neighbours(self.nodes, ((edge.parent, edge.child) for edge in self.edges))
 
     @cached_property
+    def edges_into(self) -> dict[str, list[Edge]]:
+        """Key → edges from its parents; no entry for a source."""
+        return _grouped((edge.child, edge) for edge in self.edges)
+
+    @cached_property
+    def edges_from(self) -> dict[str, list[Edge]]:
+        """Key → edges to its children; no entry for an end."""
+        return _grouped((edge.parent, edge) for edge in self.edges)
+
+    @cached_property
     def by_digest(self) -> dict[str, tuple[str, ...]]:
         """Digest → keys; more than one where several steps made equal content."""
         return _neighbours((), ((node.digest, node.key) for node in self.nodes.values()))
@@ -93,8 +103,15 @@ def _neighbours(keys: Iterable[str], pairs: Iterable[tuple[str, str]]) -> dict[s
     return {key: tuple(others) for key, others in found.items()}
 
 
+def _grouped(edges: Iterable[tuple[str, Edge]]) -> dict[str, list[Edge]]:
+    found: dict[str, list[Edge]] = {}
+    for key, edge in edges:
+        found.setdefault(key, []).append(edge)
+    return found
+
+
 def build_graph(manifests: Iterable[Manifest]) -> Graph:
-    """The graph of these manifests and of the raw files that they name."""
+    """The graph of these manifests and of the raw files that they name; parents before children."""
     made = {manifest.fingerprint: manifest for manifest in manifests}
     nodes = {key: _made_node(manifest) for key, manifest in made.items()}
     edges: list[Edge] = []
@@ -105,7 +122,10 @@ def build_graph(manifests: Iterable[Manifest]) -> Graph:
                 nodes[key] = _named_also(nodes[key], parent) if key in nodes else _outside_node(key, parent)
                 edges.append(Edge(parent=key, child=manifest.fingerprint, role=role))
     edges += _files_of_folders(made.values(), nodes)
-    return Graph(nodes=nodes, edges=tuple(dict.fromkeys(edges)))
+    graph = Graph(nodes=nodes, edges=tuple(dict.fromkeys(edges)))
+    place = {key: number for number, key in enumerate(in_order(graph))}
+    in_pipeline_order = sorted(graph.edges, key=lambda edge: (place[edge.child], place[edge.parent]))
+    return Graph(nodes={key: nodes[key] for key in place}, edges=tuple(in_pipeline_order))
 
 
 def _made_node(manifest: Manifest) -> Node:
@@ -211,6 +231,8 @@ def layers(graph: Graph) -> list[list[str]]:
 
 
 def scores_of(graph: Graph, key: str) -> dict[str, dict[str, Score]]:
-    """Report's name → its scores, for a report or for the reports on a checkpoint."""
+    """Report's name → its scores, for a report or for the reports on a checkpoint; empty for other kinds."""
+    if graph.nodes[key].kind not in {"checkpoint", "report"}:
+        return {}
     reports = [graph.nodes[each] for each in (key, *graph.children[key])]
     return {report.name: report.scores for report in reports if report.kind == "report"}

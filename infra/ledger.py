@@ -170,7 +170,10 @@ def _decision(store: Store, call: Call, row_id: str, held: set[str]) -> Decision
         return None
     artifact, manifest = call.record.artifact, call.manifest
     if isinstance(artifact, Checkpoint):
-        return _said(call, what="used", rollouts=_rollouts(store, manifest, row_id))
+        uses = _rollouts(store, manifest, row_id)
+        samples = any(_BATCH.fullmatch(file.path) for file in manifest.files)
+        evidence = "" if uses or not samples else "among its prompts, but in no batch"
+        return _said(call, what="used", rollouts=uses, evidence=evidence)
     numbers = _numbers(store, manifest, row_id)
     if isinstance(artifact, Report):
         return _said(call, what="scored", numbers=numbers)

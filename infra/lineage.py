@@ -1,6 +1,8 @@
 """MLflow as an index over the store's manifests: runs, dataset inputs, models with input and output edges, scores.
 
 One parent run a pipeline run, one child a step; a hit makes a tiny child, so a cached pipeline has whole lineage too.
+The parent shows what people look for first: the raw files and data versions in, the last checkpoint out, the scores,
+and `lineage.html`.
 """
 
 from __future__ import annotations
@@ -8,44 +10,90 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 from infra.artifacts import Checkpoint, Dataset, Manifest, Parent, Report
-from infra.run import Run, StepDetails, StepRecord
+from infra.graph import build_graph
+from infra.lineage_page import lineage_page
+from infra.lookup import steps_of_run, with_ancestors
+from infra.run import RUNS, Run, StepDetails, StepRecord
+from infra.runtime import Runtime
 
 EXPERIMENT = "posttrain"
+PAGE = "lineage.html"
 # MLflow refuses a dataset digest over 36 characters; 32 hex digits are 128 bits.
 DIGEST_CHARS = 32
 BATCH = 1000
 
 
-class MlflowLineage:
-    """Records one run. Made when the run starts; every failure to record is an error, never silence."""
+class Tracking:
+    """MLflow's server or database of a profile, with our experiment in it."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, runtime: Runtime) -> None:
         import mlflow
 
         logging.getLogger("mlflow").setLevel(logging.ERROR)
         logging.getLogger("alembic").setLevel(logging.ERROR)
-        self._mlflow: Any = mlflow
-        self.uri = run.runtime.mlflow_uri
-        mlflow.set_tracking_uri(self.uri)
-        self._client: Any = mlflow.MlflowClient(self.uri)
-        self._store = run.store
-        self.experiment_id = self._experiment(run)
-        tags = {"mlflow.runName": f"{run.name} {run.id}", "posttrain.run": run.id, "posttrain.recipe": run.name}
-        self.run_id: str = self._client.create_run(self.experiment_id, tags=tags).info.run_id
-        self._models: dict[str, str] = {}
-        self._metrics: dict[str, float] = {}
+        self.mlflow: Any = mlflow
+        mlflow.set_tracking_uri(runtime.mlflow_uri)
+        self.client: Any = mlflow.MlflowClient(runtime.mlflow_uri)
+        self.experiment_id = self._experiment(runtime)
 
-    def _experiment(self, run: Run) -> str:
-        found = self._client.get_experiment_by_name(EXPERIMENT)
+    def _experiment(self, runtime: Runtime) -> str:
+        found = self.client.get_experiment_by_name(EXPERIMENT)
         if found is not None:
             return str(found.experiment_id)
-        location = None if run.runtime.tracking_uri else (run.runtime.scratch_folder.parent / "mlartifacts").as_uri()
-        return str(self._client.create_experiment(EXPERIMENT, artifact_location=location))
+        location = None if runtime.tracking_uri else (runtime.scratch_folder.parent / "mlartifacts").as_uri()
+        return str(self.client.create_experiment(EXPERIMENT, artifact_location=location))
+
+    def find_parent(self, run: str) -> str | None:
+        """MLflow's run of a pipeline run, or None."""
+        found = self.runs_with("posttrain.run", run)
+        return str(found[0].info.run_id) if found else None
+
+    def new_parent(self, title: str, run: str, recipe: str, started: float) -> str:
+        """A new run for a pipeline run that started then (seconds since 1970)."""
+        tags = {"mlflow.runName": title, "posttrain.run": run, "posttrain.recipe": recipe}
+        made = self.client.create_run(self.experiment_id, start_time=_ms(started), tags=tags)
+        return str(made.info.run_id)
+
+    def runs_with(self, tag: str, value: str) -> list[Any]:
+        """MLflow's runs with a tag of that value, newest first."""
+        query = f"tags.`{tag}` = '{value}'"
+        page = self.client.search_runs([self.experiment_id], filter_string=query)
+        found = list(page)
+        while page.token:
+            page = self.client.search_runs([self.experiment_id], filter_string=query, page_token=page.token)
+            found += page
+        return found
+
+
+class MlflowLineage:
+    """Records one run. Made when the run starts; every failure to record is an error, never silence.
+
+    Args:
+        run: the pipeline run. One that MLflow knows already (a retry has the same id) goes on in its MLflow run.
+        parent_id: MLflow's run of the pipeline run, where another process began it and will end it.
+    """
+
+    def __init__(self, run: Run, parent_id: str | None = None) -> None:
+        self._run, self._store = run, run.store
+        self.tracking = Tracking(run.runtime)
+        self._mlflow, self._client = self.tracking.mlflow, self.tracking.client
+        self.experiment_id = self.tracking.experiment_id
+        self._ends = parent_id is None
+        self.run_id = parent_id or self._parent()
+        self._models: dict[str, str] = {}
+
+    def _parent(self) -> str:
+        run = self._run
+        found = self.tracking.find_parent(run.id)
+        if found is None:
+            return self.tracking.new_parent(f"{run.name} {run.id}", run.id, run.name, run.started)
+        self._client.update_run(found, status="RUNNING")
+        return found
 
     # Steps
 
@@ -61,14 +109,20 @@ class MlflowLineage:
             "posttrain.digest": manifest.digest,
             "posttrain.uri": record.artifact.uri,
         }
-        child = self._client.create_run(self.experiment_id, tags=tags).info.run_id
+        ended = record.at or time.time()
+        started = _ms(ended - record.seconds)
+        child = self._client.create_run(self.experiment_id, start_time=started, tags=tags).info.run_id
         self._log_config(child, manifest)
         self._log_inputs(child, manifest)
         self._log_output(child, record, manifest)
         self._log_numbers(child, record, manifest, details)
         self._client.log_text(child, details.card or "(no card)", "card.md")
         self._client.log_text(child, manifest.model_dump_json(indent=1), "manifest.json")
-        self._client.set_terminated(child)
+        self._client.set_terminated(child, end_time=_ms(ended))
+
+    def show(self, name: str, text: str) -> None:
+        """Keep a text file with the run."""
+        self._client.log_text(self.run_id, text, name)
 
     def _log_config(self, child: str, manifest: Manifest) -> None:
         from mlflow.entities import Param
@@ -80,14 +134,17 @@ class MlflowLineage:
     def _log_inputs(self, child: str, manifest: Manifest) -> None:
         from mlflow.entities import LoggedModelInput
 
-        datasets = [self._dataset_input(p, name) for name, group in manifest.parents.items() for p in group]
-        checkpoints = [p for group in manifest.parents.values() for p in group if p.kind == "checkpoint"]
+        given = [(name, parent) for name, group in manifest.parents.items() for parent in group]
+        # A model is no dataset: it has an edge of its own.
+        datasets = [self._dataset_input(parent, name) for name, parent in given if parent.kind != "checkpoint"]
+        checkpoints = [parent for _, parent in given if parent.kind == "checkpoint"]
         models = [LoggedModelInput(found) for p in checkpoints if (found := self._find_model(p.digest)) is not None]
         self._client.log_inputs(child, datasets=datasets or None, models=models or None)
-        # The first step of a run reads raw files: show them on the parent too, where people start.
-        raw = [self._dataset_input(p, n) for n, group in manifest.parents.items() for p in group if p.kind == "raw"]
-        if raw:
-            self._client.log_inputs(self.run_id, datasets=raw)
+        # Where people start: the raw files that the run read, and the data versions that its models learned from.
+        raw = [self._dataset_input(parent, name) for name, parent in given if parent.kind == "raw"]
+        shown = datasets if manifest.kind == "checkpoint" else raw
+        if shown:
+            self._client.log_inputs(self.run_id, datasets=shown)
 
     def _dataset_input(self, parent: Parent, context: str) -> Any:
         from mlflow.entities import Dataset as MlflowDataset
@@ -163,16 +220,71 @@ class MlflowLineage:
             digest = next((p.digest for g in manifest.parents.values() for p in g if p.name.endswith(benchmark)), "")
             data = {"dataset_name": benchmark, "dataset_digest": digest[:DIGEST_CHARS]} if digest else {}
             self._client.log_metric(child, f"{benchmark}.avg_at_{score.k}", score.mean, model_id=model_id, **data)
-            self._client.log_metric(self.run_id, f"{label}.{benchmark}.avg_at_{score.k}", score.mean)
+            name = f"{label}.{benchmark}.avg_at_{score.k}"
+            self._client.log_metric(self.run_id, name, score.mean, model_id=model_id, **data)
+
+    # Registry
+
+    def set_alias(self, manifest: Manifest, model_name: str, alias: str) -> None:
+        """Register a checkpoint under a name, if it is not, and point the alias at it. Only for milestones.
+
+        Raises:
+            ValueError: not a checkpoint.
+        """
+        if manifest.kind != "checkpoint":
+            raise ValueError(f"{manifest.name} is a {manifest.kind}; only a checkpoint can be `{alias}`")
+        version = self._version(self._model_of(self.run_id, manifest), model_name)
+        self._client.set_registered_model_alias(model_name, alias, version)
+
+    def _version(self, model_id: str, model_name: str) -> str:
+        known = self._client.search_model_versions(f"name = '{model_name}'")
+        found = next((each for each in known if each.model_id == model_id), None)
+        if found is None:
+            found = self._mlflow.register_model(f"models:/{model_id}", model_name)
+        return str(found.version)
+
+    # The end
 
     def end(self, failed: bool) -> None:
-        """Close the parent run."""
-        self._client.set_terminated(self.run_id, status="FAILED" if failed else "FINISHED")
+        """Close the run's record; one that another process began stays open for it."""
+        if self._ends:
+            self.close("FAILED" if failed else "FINISHED", time.time())
+
+    def close(self, status: str, ended: float) -> None:
+        """Show the outcome on the parent run: the last checkpoint, and the page; then end it."""
+        try:
+            # Of all processes of the run; those of a replayed run are in memory only.
+            self._show_outcome(steps_of_run(self._store, self._run.id) or self._run.records)
+        finally:
+            self._client.set_terminated(self.run_id, status=status, end_time=_ms(ended))
+
+    def _show_outcome(self, steps: Sequence[StepRecord]) -> None:
+        from mlflow.entities import LoggedModelOutput
+
+        checkpoints = [step.artifact for step in steps if isinstance(step.artifact, Checkpoint)]
+        for last in checkpoints[-1:]:
+            model_id = self._find_model(last.digest)
+            if model_id is not None:
+                model = LoggedModelOutput(model_id, step=last.train_step)
+                self._client.log_outputs(self.run_id, models=[model])
+        self._write_page(steps)
+
+    def _write_page(self, steps: Sequence[StepRecord]) -> None:
+        found = (self._store.find(step.step, step.artifact.fingerprint or "") for step in steps)
+        made = {manifest.fingerprint: manifest for manifest in found if manifest is not None}
+        graph = build_graph(with_ancestors(self._store, made.values()))
+        page = lineage_page(graph, f"Lineage of {self._run.name}", f"run {self._run.id}")
+        self.show(PAGE, page)
+        self._store.note(f"{RUNS}/{self._run.id}/{PAGE}", page.encode())
 
     @property
     def page(self) -> str:
         """Path of the run's page in MLflow, in the model-training view."""
         return f"#/experiments/{self.experiment_id}/runs/{self.run_id}?workflowType=machine_learning"
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)
 
 
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from infra.artifacts import Artifact, Manifest
 from infra.config import ConfigError
-from infra.fingerprint import fingerprint
-from infra.run import read_runs
+from infra.fingerprint import file_digest, fingerprint
+from infra.graph import Graph
+from infra.run import RUNS, RunRecord, StepRecord, read_runs
 from infra.store import Store
 
 MIN_HEX = 6
@@ -72,6 +73,31 @@ def find_artifact(store: Store, text: str, recipe: str | None = None) -> Artifac
     """
     found = _find(store, text, recipe)
     return store.reference(found.manifest).model_copy(update={"name": found.name})
+
+
+def find_key(store: Store, graph: Graph, text: str, recipe: str | None = None) -> str:
+    """The graph's key of what `text` names (see `find_manifest`); also a raw file, by path, name or digest.
+
+    Raises:
+        UnknownArtifactError: none, or more than one.
+    """
+    if Path(text).is_file():
+        digest = file_digest(Path(text))
+        if digest not in graph.nodes:
+            raise UnknownArtifactError(f"{text}: no step in the store {store.uri} read a file with these bytes")
+        return digest
+    try:
+        return find_manifest(store, text, recipe).fingerprint
+    except UnknownArtifactError:
+        raw = [node for node in graph.nodes.values() if node.kind == "raw"]
+        found = [node.key for node in raw if text in node.name.split(" = ") or _begins(node.digest, text)]
+        if len(found) != 1:
+            raise
+        return found[0]
+
+
+def _begins(digest: str, text: str) -> bool:
+    return len(text) >= MIN_HEX and digest.startswith(text)
 
 
 def text_of(artifact: Artifact) -> str:
@@ -271,3 +297,11 @@ def with_ancestors(store: Store, starts: Iterable[Manifest]) -> Iterator[Manifes
             seen.add(key)
             found = store.find(steps[key], key)
             waiting.extend([found] if found is not None else [])
+
+
+def steps_of_run(store: Store, run_id: str) -> list[StepRecord]:
+    """What all processes of a run did, in the order in which they ended it; reads no other run."""
+    names = [name for name in store.notes(f"{RUNS}/{run_id}") if name.endswith(".json")]
+    contents = (store.read_note(name) for name in names if not name.endswith("/report.json"))
+    records = (RunRecord.model_validate_json(content) for content in contents if content is not None)
+    return sorted((step for record in records for step in record.steps), key=lambda step: step.at)
