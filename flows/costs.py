@@ -43,8 +43,9 @@ def find_run(runs: Sequence[RunRecord], text: str | None) -> RunRecord:
     """
     found = [run for run in runs if text is None or run.id.startswith(text)]
     if not found:
-        known = ", ".join(run.id for run in list(runs)[-5:]) or "none"
-        raise ConfigError(f"no run {text or ''} in the store; the newest are: {known}")
+        if not runs:
+            raise ConfigError("no run is recorded in the store; run a recipe first: posttrain run RECIPE")
+        raise ConfigError(f"no run `{text}` in the store; the newest are: {', '.join(run.id for run in runs[-5:])}")
     if text is not None and len(found) > 1 and text not in {run.id for run in found}:
         raise ConfigError(f"{len(found)} runs begin with {text}: {', '.join(run.id for run in found)}; give more of it")
     return next((run for run in found if run.id == text), found[-1])

@@ -81,7 +81,7 @@ PROMOTE_EPILOG = (
     "Examples:\n\n  posttrain promote smoke\n\n  posttrain promote smoke --checkpoint grpo-1 --reason 'shorter answers'"
     "\n\n  posttrain promote smoke --yes --json\n\n"
     "The gate compares problem by problem with the champion, or without one with the base model of the run; "
-    "[promotion] in the recipe sets its bounds."
+    "`promotion` in the recipe sets its bounds."
 )
 
 
@@ -110,7 +110,7 @@ def promote(
     opened = open_store(open_runtime(profile, store))
     contest = find_contest(opened, chosen.name, getattr(chosen, "promotion", PromotionConfig()), checkpoint)
     if not as_json:
-        console.print(_contest_table(contest))
+        _print_contest(contest)
     is_moving = not contest.is_champion and _may_move(contest, reason if force else "", yes)
     if is_moving:
         contest = _move(opened, contest, reason)
@@ -141,7 +141,8 @@ def _tell(contest: Contest, has_moved: bool, as_json: bool) -> None:
     if as_json:
         print(json.dumps(contest.as_json(has_moved), indent=1))
     for reason in () if contest.result.passed or has_moved or contest.is_champion else contest.result.reasons:
-        errors.print(f"[bold red]not promoted[/] {reason}", highlight=False, soft_wrap=True)
+        errors.print("[bold red]not promoted[/] ", end="")
+        errors.print(reason, markup=False, highlight=False, soft_wrap=True)
     name = f"{contest.candidate.checkpoint.name} {contest.candidate.checkpoint.digest[:12]}"
     if has_moved:
         errors.print(f"{name} is now champion of {contest.recipe}", highlight=False, soft_wrap=True)
@@ -152,18 +153,19 @@ def _tell(contest: Contest, has_moved: bool, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _contest_table(contest: Contest) -> Table:
-    against = "the base model" if contest.champion is None else f"champion {contest.champion.digest[:12]}"
-    candidate = contest.candidate
-    title = f"{candidate.checkpoint.name} {candidate.checkpoint.digest[:12]} of run {candidate.run} against {against}"
-    table = Table(title=f"{title}, in points", title_justify="left")
+def _print_contest(contest: Contest) -> None:
+    candidate, champion = contest.candidate, contest.champion
+    against = "the base model" if champion is None else f"champion {champion.digest[:12]}"
+    name = f"{candidate.checkpoint.name} {candidate.checkpoint.digest[:12]}"
+    console.print(f"{name} of run {candidate.run} against {against}", highlight=False, soft_wrap=True)
+    table = Table(title="Gate, in points", title_justify="left")
     for name in ("benchmark", "problems", "paired gain", "95 % interval"):
         table.add_column(name, justify="left" if name == "benchmark" else "right")
-    gains = list(contest.result.gains.items())
-    for name, gain in [*gains, *([("all", contest.result.overall)] if contest.result.overall else [])]:
+    overall = contest.result.overall
+    for name, gain in [*contest.result.gains.items(), *([("all", overall)] if overall else [])]:
         interval = f"[{100 * gain.low:.1f}, {100 * gain.high:.1f}]"
         table.add_row(name, str(gain.n), f"{100 * gain.mean:+.1f}", interval, style="bold" if name == "all" else "")
-    return table
+    console.print(table)
 
 
 COSTS_EPILOG = "Examples:\n\n  posttrain costs\n\n  posttrain costs 20260131-1200 --json"
