@@ -61,7 +61,7 @@ def _wait_for(question: str) -> Any:
     from prefect.input import RunInput
     from pydantic import Field
 
-    class Approval(RunInput):
+    class Approval(RunInput):  # type: ignore[misc]
         """The form."""
 
         approve: bool = Field(default=False, description=f"{question} Yes goes on; no ends the run.")

@@ -10,6 +10,7 @@ from flows.approval import approve_training
 from flows.benchmark import benchmark
 from flows.curate import curate
 from flows.grpo import grpo
+from flows.outcome import show_outcome
 from flows.pass_rate import pass_rate
 from flows.propose import propose
 from flows.recipe import Recipe
@@ -45,5 +46,6 @@ def post_train(recipe: Recipe, runtime: Runtime, ask_person: AskPerson = False) 
     for number in range(1, len(recipe.grpo) + 1):
         policy, prompts = grpo(policy, prompts, queries, recipe, number)
         reports.append(benchmark(policy, benchmarks, recipe, after=f"grpo-{number}"))
+    show_outcome(policy, reports)
     propose(policy, tuple(reports), recipe, ask_person)
     return PostTrained(checkpoint=policy, reports=tuple(reports))

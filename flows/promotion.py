@@ -132,7 +132,11 @@ def find_contest(store: Store, recipe: str, config: PromotionConfig, checkpoint:
     Raises:
         ConfigError: the recipe has no finished run, or the checkpoint is not one of its scored ones.
     """
-    candidate = find_candidate(store, recipe, checkpoint)
+    return hold_contest(store, recipe, config, find_candidate(store, recipe, checkpoint))
+
+
+def hold_contest(store: Store, recipe: str, config: PromotionConfig, candidate: Candidate) -> Contest:
+    """A candidate against the champion of its recipe, or else against its own base model."""
     champion = read_alias(store, recipe, CHAMPION)
     if champion is None:
         against, missing = candidate.base, _NO_BASE

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from flows.promotion import PromotionConfig
 from infra.config import Config, load_toml, named_toml
 from tasks.benchmark.config import BenchmarkRunConfig
 from tasks.filter.config import FilterConfig
@@ -47,6 +48,9 @@ class Recipe(Config):
     pass_rate: PassRateConfig = Field(description="difficulty by the SFT model")
     grpo: tuple[GrpoStage, ...] = Field(min_length=1, description="stages, in order")
     benchmark: BenchmarkRunConfig = Field(description="evaluation after each training phase")
+    promotion: PromotionConfig = Field(
+        default=PromotionConfig(), description="the gate that a checkpoint passes before it may become champion"
+    )
 
 
 def load_recipe(name_or_path: str, overrides: Mapping[str, object] | None = None) -> Recipe:

@@ -17,6 +17,13 @@ def show(key: str, markdown: str) -> None:
         run.lineage.show(f"{key}.md", markdown)
 
 
+def link(key: str, url: str, text: str) -> None:
+    """Show a link on the page of the flow run that calls."""
+    from prefect.artifacts import create_link_artifact
+
+    create_link_artifact(key=artifact_key(require_run().name, key), link=url, link_text=text)
+
+
 def artifact_key(*parts: str) -> str:
     """A key as Prefect wants it: lower case, digits and dashes."""
     return "".join(c if c.isalnum() else "-" for c in "-".join(parts).lower()).strip("-")

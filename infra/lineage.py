@@ -282,6 +282,12 @@ class MlflowLineage:
         """Path of the run's page in MLflow, in the model-training view."""
         return f"#/experiments/{self.experiment_id}/runs/{self.run_id}?workflowType=machine_learning"
 
+    @property
+    def url(self) -> str:
+        """Address of the run's page: on the tracking server, or where `mlflow server` shows a database by default."""
+        uri = self._run.runtime.mlflow_uri
+        return f"{uri if uri.startswith('http') else 'http://127.0.0.1:5000'}/{self.page}"
+
 
 def _ms(seconds: float) -> int:
     return int(seconds * 1000)

@@ -68,6 +68,17 @@ class Lineage(Protocol):
     def show(self, name: str, text: str) -> None:
         """Keep a text file with the run."""
 
+    def set_alias(self, manifest: Manifest, model_name: str, alias: str) -> None:
+        """Register a checkpoint, and point an alias at it."""
+
+    @property
+    def page(self) -> str:
+        """Path of the run's page."""
+
+    @property
+    def url(self) -> str:
+        """Address of the run's page, where a server shows it."""
+
     def end(self, failed: bool) -> None:
         """Close the run's record."""
 
@@ -136,12 +147,30 @@ def read_runs(store: Store) -> list[RunRecord]:
     """Every run that the store knows, oldest first; the steps of its processes in the order in which they ended."""
     parts: dict[str, list[RunRecord]] = {}
     for name in store.notes(f"{RUNS}/*"):
-        content = store.read_note(name)
-        if name.endswith(("/report.json", ".html")) or content is None:
+        content = store.read_note(name) if _is_record(name) else None
+        if content is None:
             continue
         record = RunRecord.model_validate_json(content)
         parts.setdefault(record.id, []).append(record)
     return sorted((_joined(records) for records in parts.values()), key=lambda run: (run.started, run.id))
+
+
+def read_run(store: Store, run_id: str) -> RunRecord | None:
+    """One run, whichever processes it ran in; None where the store does not know it."""
+    contents = (store.read_note(name) for name in store.notes(f"{RUNS}/{run_id}") if _is_record(name))
+    parts = [RunRecord.model_validate_json(content) for content in contents if content is not None]
+    return _joined(parts) if parts else None
+
+
+def run_record(run: Run) -> RunRecord:
+    """What all processes of a run did so far."""
+    found = read_run(run.store, run.id)
+    assert found is not None, "a run writes its record when it begins"
+    return found
+
+
+def _is_record(note: str) -> bool:
+    return note.endswith(".json") and not note.endswith("/report.json")
 
 
 def _joined(parts: list[RunRecord]) -> RunRecord:
@@ -185,6 +214,8 @@ def active(run: Run) -> Iterator[Run]:
     token = _current.set(run)
     failed = True
     try:
+        if not run.planning:
+            run.write_record("running")
         yield run
         failed = bool(run.reason)
     except Exception as error:
@@ -195,7 +226,7 @@ def active(run: Run) -> Iterator[Run]:
         try:
             run.resources.close()
         finally:
-            if run.records:
+            if not run.planning:
                 run.write_record("failed" if failed else "finished")
             if run.lineage is not None:
                 run.lineage.end(failed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING
 
 import typer
@@ -47,7 +46,6 @@ def run(
     from flows.recipe import load_recipe
     from infra.runtime import prepare_environment
 
-    started = time.monotonic()
     chosen = load_recipe(recipe, overrides(override))
     runtime = open_runtime(profile, store, raw)
     # Walking the flows first costs a second and finds a missing file before anything is started.
@@ -55,22 +53,20 @@ def run(
     num_hits = sum(line.state == "hit" for line in planned)
     errors.print(f"recipe [bold]{chosen.name}[/]: {num_hits} of {len(planned)} steps are in the store {runtime.store}")
     prepare_environment(runtime.scratch_folder.parent)
-    _run(chosen, runtime, started, as_json)
+    _run(chosen, runtime, as_json)
 
 
-def _run(recipe: Recipe, runtime: Runtime, started: float, as_json: bool) -> None:
+def _run(recipe: Recipe, runtime: Runtime, as_json: bool) -> None:
+    from flows.outcome import report_of
     from flows.post_train import post_train
-    from flows.report import build_report, print_report
+    from flows.report import print_report
     from infra.lineage import MlflowLineage
-    from infra.run import RUNS, Run, active
+    from infra.run import Run, active
 
     with active(Run(recipe.name, runtime)) as current:
-        lineage = MlflowLineage(current)
-        current.lineage = lineage
+        current.lineage = MlflowLineage(current)
         made = post_train(recipe, runtime)
-        seconds = time.monotonic() - started
-        report = build_report(current, current.records, made.reports, made.checkpoint, seconds, lineage.page)
-        current.store.note(f"{RUNS}/{current.id}/report.json", report.model_dump_json(indent=1).encode())
+        report = report_of(current, made.checkpoint, made.reports)
     if as_json:
         print(report.model_dump_json(indent=1))
     else:
