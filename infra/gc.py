@@ -1,4 +1,4 @@
-"""Collection of garbage: what no alias, no recent run and no recipe's last call reaches.
+"""Collection of garbage: what no alias, no newest data version, no recent run and no recipe's last call reaches.
 
 Safe beside runs that work at the same time. Nothing younger than the grace goes; a step that uses what is there makes
 it young again (`Store.find_whole`, `Store.put_file`), and the age is looked at again right before each delete. A blob
@@ -20,6 +20,7 @@ from pydantic import Field
 from infra.aliases import aliases
 from infra.ancestry import Ancestry
 from infra.config import Config
+from infra.data_versions import last_version
 from infra.fingerprint import fingerprint
 from infra.leftovers import Leftovers
 from infra.objects import Stored
@@ -29,7 +30,7 @@ from infra.store import Store
 DAY_S, HOUR_S = 86_400.0, 3_600.0
 # A run that says that it runs may be dead, or in the midst of a long step: from outside nobody can tell.
 RUNNING_DAYS = 30.0
-SMALL_FOLDERS = ("manifests", "details", "runs", "aliases", "row_cache")
+SMALL_FOLDERS = ("manifests", "details", "runs", "aliases", "data-versions", "row_cache")
 
 
 class GcPolicy(Config):
@@ -110,8 +111,11 @@ class Collector:
         return Ancestry({_key_of(name): manifest for name, manifest in zip(names, found, strict=True) if manifest})
 
     def _roots(self, listed: Iterable[Stored]) -> Iterator[str]:
-        """Fingerprints that stay: of aliases, of recent runs, of what each recipe called last, and the young ones."""
+        """Fingerprints that stay, with all that they were made from."""
         yield from (alias.fingerprint for alias in aliases(self._store))
+        for recipe in sorted({name.split("/")[1] for name in self._store.notes("data-versions/*")}):
+            if (version := last_version(self._store, recipe)) is not None:
+                yield from (text.rpartition("/")[2] for text in (version.queries, version.samples))
         for run in read_runs(self._store):
             if self._is_recent(run):
                 yield from (step.artifact.fingerprint or "" for step in run.steps)

@@ -29,8 +29,8 @@ app = typer.Typer()
 
 GC_EPILOG = (
     "Examples:\n\n  posttrain gc\n\n  posttrain gc --keep-days 7 --delete\n\n  posttrain gc --json\n\n"
-    "Aliases, recent runs and the last call of each step keep what they used or made, with all ancestors. It may be "
-    "interrupted at any moment, and runs may work at the same time; run it again and it goes on."
+    "Aliases, the newest data versions, recent runs and the last call of each step keep what they used or made, with "
+    "all ancestors. It may be interrupted at any moment, and runs may work at the same time; run it again and it goes on."
 )
 
 

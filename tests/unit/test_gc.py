@@ -10,6 +10,7 @@ import pytest
 
 from infra.aliases import set_alias
 from infra.artifacts import Artifact, Dataset, Folder, Parent
+from infra.data_versions import DataVersion, publish_version
 from infra.fingerprint import fingerprint
 from infra.gc import Garbage
 from infra.run import RUNS
@@ -106,6 +107,17 @@ def test_what_a_recipe_called_last_stays(world: World) -> None:
         "runs/last/recipe/scores base.json", b'{"config":{"a":1},"inputs":{},"step":"make-last","version":1}'
     )
     assert going(world.collector().find()) == set()
+
+
+def test_the_newest_data_version_of_a_recipe_stays(world: World) -> None:
+    made = {name: world.make(name) for name in ("q1", "s1", "q2", "s2")}
+    texts = {name: f"{name}@make-{name}/{artifact.fingerprint}" for name, artifact in made.items()}
+    for number in (1, 2):
+        fields = {"queries": texts[f"q{number}"], "samples": texts[f"s{number}"], "queries_digest": "", "run": "r"}
+        counts = {"samples_digest": "", "num_queries": 1, "num_samples": 1, "at": 0.0}
+        version = DataVersion.model_validate({"recipe": "recipe", "number": number} | fields | counts)
+        publish_version(world.store, version)
+    assert going(world.collector().find()) == {"q1", "s1"}
 
 
 def test_a_file_of_a_folder_keeps_the_folder_that_holds_it(world: World) -> None:
