@@ -241,7 +241,16 @@ EMBEDDED_PREFECT = {
 }
 
 
-# MLflow reaches S3 by itself, with the keys and the endpoint that it finds in the environment.
+def prepare_environment(home: Path) -> None:
+    """Set, before Prefect or MLflow is imported, what they read at import: no telemetry, own home."""
+    for name, value in (QUIET | EMBEDDED_PREFECT).items():
+        os.environ.setdefault(name, value)
+    # Prefect makes its home, but not the folders above it, and its server then fails to open its database.
+    home.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("PREFECT_HOME", str(home / "prefect"))
+
+
+# MLflow reaches S3 by itself, with the keys and the endpoint that it finds in these variables.
 S3_KEYS: tuple[S3Option, ...] = ("key", "secret", "token")
 MLFLOW_S3: dict[S3Option, str] = {
     "endpoint_url": "MLFLOW_S3_ENDPOINT_URL",
@@ -252,19 +261,12 @@ MLFLOW_S3: dict[S3Option, str] = {
 }
 
 
-def prepare_environment(home: Path, s3: Mapping[S3Option, str] | None = None) -> None:
-    """Set, before Prefect or MLflow is imported, what they read at import: no telemetry, own home, the profile's S3."""
-    for name, value in (QUIET | EMBEDDED_PREFECT).items():
-        os.environ.setdefault(name, value)
-    _set_s3(s3 or {})
-    # Prefect makes its home, but not the folders above it, and its server then fails to open its database.
-    home.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("PREFECT_HOME", str(home / "prefect"))
+def give_s3_to_mlflow(runtime: Runtime) -> None:
+    """Set what MLflow reads when it first writes to S3. What the person has set stays.
 
-
-def _set_s3(s3: Mapping[S3Option, str]) -> None:
-    """What the person has set stays; keys go together, so a key of theirs never meets a secret of the profile."""
+    Keys go together, so that a key of theirs never meets a secret of the profile.
+    """
     has_keys = any(MLFLOW_S3[option] in os.environ for option in S3_KEYS)
-    for option, value in s3.items():
+    for option, value in runtime.storage_options.items():
         if not (has_keys and option in S3_KEYS):
             os.environ.setdefault(MLFLOW_S3[option], value)
