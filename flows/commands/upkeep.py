@@ -30,7 +30,7 @@ app = typer.Typer()
 GC_EPILOG = (
     "Examples:\n\n  posttrain gc\n\n  posttrain gc --keep-days 7 --delete\n\n  posttrain gc --json\n\n"
     "Aliases, the newest data versions, recent runs and the last call of each step keep what they used or made, with "
-    "all ancestors. It may be interrupted at any moment, and runs may work at the same time; run it again and it goes on."
+    "all ancestors. It may be interrupted at any moment: run it again and it goes on. Runs may work at the same time."
 )
 
 
