@@ -73,6 +73,48 @@ def _run(recipe: Recipe, runtime: Runtime, as_json: bool) -> None:
         print_report(report, console)
 
 
+@app.command(epilog="Examples:\n\n  posttrain recurate smoke\n\n  posttrain recurate real-sample --raw FOLDER --json")
+def recurate(
+    recipe: RecipeArgument,
+    profile: ProfileOption = "local",
+    store: StoreOption = None,
+    raw: RawOption = None,
+    override: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Curate the sources as they are today; publish a data version if anything changed. Trains nothing."""
+    from flows.recipe import load_recipe
+    from infra.data_versions import last_version
+    from infra.lineage import MlflowLineage
+    from infra.run import Run, active
+    from infra.runtime import prepare_environment
+
+    chosen, runtime = load_recipe(recipe, overrides(override)), open_runtime(profile, store, raw)
+    prepare_environment(runtime.scratch_folder.parent)
+    with active(Run(chosen.name, runtime)) as current:
+        current.lineage = MlflowLineage(current)
+        _recurate(chosen, runtime)
+        version = last_version(current.store, chosen.name)
+        page = current.lineage.url
+    assert version is not None, "re-curation publishes the first version, and any that differs"
+    if as_json:
+        print(version.model_dump_json(indent=1))
+        return
+    is_new = version.run == current.id
+    console.print(
+        f"[bold]data version {version.number} of {version.recipe}[/] {'is published' if is_new else 'stands'}"
+    )
+    console.print(f"  queries     {version.num_queries:,}  {version.queries}", soft_wrap=True, highlight=False)
+    console.print(f"  samples     {version.num_samples:,}  {version.samples}", soft_wrap=True, highlight=False)
+    console.print(f"  store       {current.store.uri}\n  lineage     {page}", soft_wrap=True, highlight=False)
+
+
+def _recurate(recipe: Recipe, runtime: Runtime) -> None:
+    from flows.recurate import recurate
+
+    recurate(recipe, runtime)
+
+
 @app.command(epilog="Examples:\n\n  posttrain plan smoke\n\n  posttrain plan smoke --set sft.lr=1e-3 --json")
 def plan(
     recipe: RecipeArgument,
