@@ -73,10 +73,11 @@ def form_of(annotation: Any) -> Any:
         return ArtifactText
     if _is_named_tuple(annotation):
         fields: Mapping[str, Any] = {n: (form_of(hint), ...) for n, hint in get_type_hints(annotation).items()}
-        return create_model(annotation.__name__, __base__=Config, **fields)
+        return create_model(annotation.__name__, __base__=Config, __doc__=annotation.__doc__, **fields)
     if get_origin(annotation) is tuple:
         return list[form_of(get_args(annotation)[0])]  # type: ignore[misc]
-    return annotation
+    inner = _optional(annotation)
+    return annotation if inner is None else form_of(inner) | None
 
 
 def _artifact(wanted: type[Artifact], text: str, store: Store, recipe: str) -> Artifact:

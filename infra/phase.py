@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Generic, ParamSpec, TypeVar, cast, get_args, get_type_hints
+from typing import Annotated, Any, Generic, ParamSpec, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from pydantic import Field
 from pydantic.fields import FieldInfo
@@ -63,8 +63,10 @@ class Phase(Generic[Params, Result]):
         if run.planning:
             return self._within(run, *args, **kwargs)
         if run.dispatcher is not None and run.dispatcher.serves(self.name):
-            given = inspect.signature(self._function).bind(*args, **kwargs).arguments
-            answer = run.dispatcher.call(self.name, {k: v for k, v in given.items() if not isinstance(v, Runtime)})
+            bound = inspect.signature(self._function).bind(*args, **kwargs)
+            bound.apply_defaults()  # a parameter that is left out would be what the deployment has filled in
+            given = {name: value for name, value in bound.arguments.items() if not isinstance(value, Runtime)}
+            answer = run.dispatcher.call(self.name, given)
             return cast(Result, decode(self.hints["return"], answer, run.store, run.name))
         return cast(Result, self.flow(*args, **kwargs))
 
@@ -142,12 +144,16 @@ class Phase(Generic[Params, Result]):
 
 def _described(form: inspect.Signature) -> str:
     """Lines of a docstring; Prefect takes the descriptions of a form's fields from there alone."""
-    lines = []
-    for name, parameter in form.parameters.items():
-        notes = [note.description for note in get_args(parameter.annotation)[1:] if isinstance(note, FieldInfo)]
-        if notes and notes[0]:
-            lines.append(f"    {name}: {notes[0]}")
-    return "\n".join(lines)
+    described = {name: _description(parameter.annotation) for name, parameter in form.parameters.items()}
+    return "\n".join(f"    {name}: {text}" for name, text in described.items() if text)
+
+
+def _description(annotation: Any) -> str:
+    """Of a field: its own, or that of its items. A model's is in the schema by itself."""
+    if get_origin(annotation) is list:
+        return _description(get_args(annotation)[0])
+    notes = (note.description for note in get_args(annotation)[1:] if isinstance(note, FieldInfo))
+    return next((note for note in notes if note), "")
 
 
 def phase(function: Callable[Params, Result]) -> Phase[Params, Result]:

@@ -74,10 +74,14 @@ def make_plan(runtime: Runtime) -> Plan:
 
 def worker_profile(runtime: Runtime) -> str:
     """The profile of the stack's workers as TOML: absolute places, and MLflow's server instead of its file."""
-    store = runtime.store if "://" in runtime.store else str(Path(runtime.store).expanduser().resolve())
-    raw = None if runtime.raw_folder is None else str(Path(runtime.raw_folder).expanduser().resolve())
-    places = {"store": store, "raw_folder": raw, "scratch": str(runtime.scratch_folder)}
-    return as_toml(runtime.model_copy(update=places | {"tracking_uri": runtime.stack.mlflow_url}))
+    places = {name: _absolute(getattr(runtime, name)) for name in ("store", "raw_folder", "artifact_root")}
+    places |= {"scratch": str(runtime.scratch_folder), "tracking_uri": runtime.stack.mlflow_url}
+    return as_toml(runtime.model_copy(update=places))
+
+
+def _absolute(place: str | None) -> str | None:
+    """A folder from the root on, since workers start elsewhere; a URI as it is."""
+    return place if place is None or "://" in place else str(Path(place).expanduser().resolve())
 
 
 def profile_path(home: Path) -> Path:
