@@ -111,9 +111,13 @@ def test_a_run_says_running_until_it_has_finished(runtime: Runtime) -> None:
 
 def test_a_run_that_fails_says_why(runtime: Runtime) -> None:
     run = Run("smoke", runtime, part="sft-1")
-    with pytest.raises(OSError, match="no disk"), active(run):
+
+    def work() -> None:
         run.add(step("ingest", 2.0))
         raise OSError("no disk")
+
+    with pytest.raises(OSError, match="no disk"), active(run):
+        work()
     record = read_one(run)
     assert (record.state, record.reason) == ("failed", "OSError: no disk")
 
