@@ -29,7 +29,7 @@ TINY: dict[str, Any] = {
     "ingest.corpus.counts.num_multiple_choice": 20,
     "ingest.corpus.counts.num_instructions": 20,
     "ingest.corpus.counts.num_chats": 20,
-    "ingest.corpus.benchmarks.num_math500_arithmetic": 20,
+    "ingest.corpus.benchmarks.num_math500_arithmetic": 30,
     "ingest.corpus.benchmarks.num_math500_equations": 5,
     "ingest.corpus.benchmarks.num_gsm8k_test_comparisons": 5,
     "model.small.tokenizer.vocab_size": 512,
