@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from pydantic import Field
@@ -208,12 +208,9 @@ def _benchmarks(report: Manifest) -> set[str]:
 # The move
 
 
-def promote(store: Store, contest: Contest, reason: str, mirror: Callable[[Manifest], None] | None = None) -> Contest:
-    """Point `champion` at the candidate; `mirror` then says so wherever else people look for it."""
-    checkpoint = contest.candidate.checkpoint
-    alias = set_alias(store, contest.recipe, CHAMPION, checkpoint, reason, by=_person())
-    if mirror is not None:
-        mirror(store.manifest(checkpoint))
+def promote(store: Store, contest: Contest, reason: str) -> Contest:
+    """Point `champion` at the candidate, whatever the gate says: that is for the caller to ask."""
+    alias = set_alias(store, contest.recipe, CHAMPION, contest.candidate.checkpoint, reason, by=_person())
     return contest._replace(champion=alias)
 
 

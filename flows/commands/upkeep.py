@@ -23,6 +23,7 @@ from infra.config import ConfigError
 if TYPE_CHECKING:
     from flows.promotion import Contest
     from infra.gc import Garbage
+    from infra.runtime import Runtime
     from infra.store import Store
 
 app = typer.Typer()
@@ -107,13 +108,16 @@ def promote(
     if force and not reason:
         raise ConfigError("--force promotes past the gate; say why with --reason")
     chosen = load_recipe(recipe)
-    opened = open_store(open_runtime(profile, store))
+    runtime = open_runtime(profile, store)
+    opened = open_store(runtime)
     contest = find_contest(opened, chosen.name, getattr(chosen, "promotion", PromotionConfig()), checkpoint)
     if not as_json:
         _print_contest(contest)
     is_moving = not contest.is_champion and _may_move(contest, reason if force else "", yes)
     if is_moving:
         contest = _move(opened, contest, reason)
+    if contest.is_champion:  # also where it was before, in case that MLflow could not be reached then
+        _mirror(runtime, opened, contest)
     _tell(contest, is_moving, as_json)
 
 
@@ -132,8 +136,27 @@ def _move(store: Store, contest: Contest, reason: str) -> Contest:
     from flows.promotion import promote as move
 
     gate = "passed the gate" if contest.result.passed else f"forced past the gate: {'; '.join(contest.result.reasons)}"
-    # MLflow's registry follows here: mirror=lambda m: lineage.set_alias(m, contest.recipe, CHAMPION).
-    return move(store, contest, reason=f"{reason} ({gate})" if reason else gate, mirror=None)
+    return move(store, contest, reason=f"{reason} ({gate})" if reason else gate)
+
+
+def _mirror(runtime: Runtime, store: Store, contest: Contest) -> None:
+    """Say in MLflow's registry what the store says."""
+    from flows.promotion import CHAMPION
+    from infra.runtime import prepare_environment
+
+    prepare_environment(runtime.scratch_folder.parent)
+    from infra.lineage import MlflowLineage, Tracking
+    from infra.run import Run
+
+    candidate = contest.candidate
+    parent = Tracking(runtime).find_parent(candidate.run)
+    if parent is None:
+        raise ConfigError(
+            f"champion is set in the store, but MLflow does not know run {candidate.run}; "
+            "rebuild MLflow with `posttrain trace --sync`, then give this command again"
+        )
+    lineage = MlflowLineage(Run(contest.recipe, runtime, id_=candidate.run), parent)
+    lineage.set_alias(store.manifest(candidate.checkpoint), contest.recipe, CHAMPION)
 
 
 def _tell(contest: Contest, has_moved: bool, as_json: bool) -> None:

@@ -11,7 +11,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from flows.commands.upkeep import app
+from flows.commands import upkeep
 from infra.aliases import read_alias
 from infra.config import ConfigError
 from infra.store import Store
@@ -23,8 +23,16 @@ def board(tmp_path: Path) -> Board:
     return Board(Store(str(tmp_path / "store"), local=tmp_path / "store"), tmp_path)
 
 
+@pytest.fixture(autouse=True)
+def mirrored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Digests that MLflow was told; the real one is in tests/integration/test_promotion_mlflow.py."""
+    told: list[str] = []
+    monkeypatch.setattr(upkeep, "_mirror", lambda _, __, contest: told.append(contest.candidate.checkpoint.digest))
+    return told
+
+
 def call(board: Board, *arguments: str) -> Result:
-    return CliRunner().invoke(app, [*arguments, "--store", board.store.uri])
+    return CliRunner().invoke(upkeep.app, [*arguments, "--store", board.store.uri])
 
 
 def json_of(board: Board, *arguments: str) -> dict[str, Any]:
@@ -60,7 +68,7 @@ def test_gc_leaves_what_is_young_and_takes_its_bounds(board: Board) -> None:
 # promote
 
 
-def test_promote_moves_the_champion_past_the_gate_once(board: Board) -> None:
+def test_promote_moves_the_champion_past_the_gate_once(board: Board, mirrored: list[str]) -> None:
     made = train(board, "r1", {"math": [0, 0, 0]}, {"math": [1, 1, 1]}, recipe="smoke")
     first = json_of(board, "promote", "smoke", "--yes", "--reason", "first of all")
     assert (first["promoted"], first["gate"]["passed"]) == (True, True)
@@ -68,9 +76,10 @@ def test_promote_moves_the_champion_past_the_gate_once(board: Board) -> None:
     assert first["champion"]["reason"] == "first of all (passed the gate)"
     again = call(board, "promote", "smoke")
     assert (again.exit_code, "is champion of smoke already" in again.stderr) == (0, True)
+    assert mirrored == [made.policy.digest] * 2, "a registry that missed the move hears of it again"
 
 
-def test_promote_refuses_with_the_reasons(board: Board) -> None:
+def test_promote_refuses_with_the_reasons(board: Board, mirrored: list[str]) -> None:
     train(board, "r1", {"math": [1, 0, 0]}, {"math": [1, 0, 0]}, recipe="smoke")
     ended = call(board, "promote", "smoke", "--yes")
     assert ended.exit_code == 1
@@ -79,6 +88,7 @@ def test_promote_refuses_with_the_reasons(board: Board) -> None:
     assert read_alias(board.store, "smoke", "champion") is None
     refused = call(board, "promote", "smoke", "--json")
     assert (refused.exit_code, json.loads(refused.stdout)["promoted"]) == (1, False)
+    assert mirrored == []
 
 
 def test_promote_past_a_closed_gate_needs_a_reason_and_keeps_it(board: Board) -> None:
