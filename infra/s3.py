@@ -18,10 +18,12 @@ KEYS = (
 )
 RIGHTS = "give these keys the rights to list, read and write below the prefix"
 ENDPOINT = "check `endpoint_url` of storage_options and that its server runs"
-# The server's own error code → what to do.
+# The server's own code, or the kind of error where it gives none → what to do.
 REMEDIES = {
     "AccessDenied": RIGHTS,
     "403": RIGHTS,
+    "PermissionError": RIGHTS,
+    "NoCredentialsError": KEYS,
     "InvalidAccessKeyId": KEYS,
     "SignatureDoesNotMatch": KEYS,
     "ExpiredToken": "get new temporary keys and run the same command again: it goes on",
@@ -85,7 +87,7 @@ def _refusal(runtime: Runtime, error: BaseException) -> ConfigError:
     """The error in one line, with what to do about it."""
     endpoint = runtime.storage_options.get("endpoint_url")
     code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code", type(error).__name__)
-    remedy = REMEDIES.get(code, KEYS if code == "NoCredentialsError" else ENDPOINT)
+    remedy = REMEDIES.get(code, ENDPOINT)
     place = f"{runtime.store} at {endpoint}" if endpoint else runtime.store
     text = " ".join(str(error).split()).rstrip(".")
     return ConfigError(f"store {place} cannot be used: {code}: {text}; {remedy}")
