@@ -101,7 +101,7 @@ def promote(
     as_json: JsonOption = False,
 ) -> None:
     """Make a checkpoint of the recipe's last run its champion, if it is better beyond doubt."""
-    from flows.promotion import PromotionConfig, find_contest
+    from flows.promotion import find_contest
     from flows.recipe import load_recipe
     from infra.run import open_store
 
@@ -110,7 +110,7 @@ def promote(
     chosen = load_recipe(recipe)
     runtime = open_runtime(profile, store)
     opened = open_store(runtime)
-    contest = find_contest(opened, chosen.name, getattr(chosen, "promotion", PromotionConfig()), checkpoint)
+    contest = find_contest(opened, chosen.name, chosen.promotion, checkpoint)
     if not as_json:
         _print_contest(contest)
     is_moving = not contest.is_champion and _may_move(contest, reason if force else "", yes)
