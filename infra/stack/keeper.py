@@ -80,15 +80,20 @@ class Keeper:
                 self._wait_for(server)
             for command in self.plan.setup:
                 self._run(command)
-            for worker in self.plan.workers:
-                self._start(worker)
-            self._tell("up")
-            while not self.stopping:
-                time.sleep(POLL_S)
-                self._restart_ended()
+            self._keep_workers()
         finally:
             self._tell("stopping")
             self._stop_all()
+
+    def _keep_workers(self) -> None:
+        if self.stopping:
+            return
+        for worker in self.plan.workers:
+            self._start(worker)
+        self._tell("up")
+        while not self.stopping:
+            time.sleep(POLL_S)
+            self._restart_ended()
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         """Signal handler."""
@@ -98,6 +103,8 @@ class Keeper:
         self._starts[service.name] += 1
         environment = child_environment(**service.env)
         log = self.plan.log_of(service.name)
+        if self._starts[service.name] > 1:  # why the life before ended
+            log.replace(self.plan.log_of(f"{service.name}.before"))
         self._running[service.name] = ChildProcess(service.command, name=service.name, log=log, env=environment)
 
     def _wait_for(self, service: Service) -> None:
@@ -120,7 +127,7 @@ class Keeper:
                 raise StackError(f"{command.name} failed; mend what its log says:\n{child.tail()}\n(the end of {log})")
 
     def _restart_ended(self) -> None:
-        """Start ended services again, at once the first time and later and later after that."""
+        """Start ended services again, after a second the first time and later and later after that."""
         for service in self.plan.services:
             if self._running[service.name].running:
                 continue
@@ -131,7 +138,8 @@ class Keeper:
             self._tell("up")
 
     def _backoff_s(self, service: Service) -> float:
-        return min(MAX_BACKOFF_S, 2.0 ** (self._starts[service.name] - 1))
+        doublings = min(self._starts[service.name] - 1, 10)  # 2.0 ** 1024 is an error, days into a stack's life
+        return min(MAX_BACKOFF_S, 2.0**doublings)
 
     def _stop_all(self) -> None:
         """Workers first: they report the flow runs that end with them to the server."""
