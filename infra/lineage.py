@@ -233,14 +233,15 @@ class MlflowLineage:
         """
         if manifest.kind != "checkpoint":
             raise ValueError(f"{manifest.name} is a {manifest.kind}; only a checkpoint can be `{alias}`")
-        version = self._version(self._model_of(self.run_id, manifest), model_name)
-        self._client.set_registered_model_alias(model_name, alias, version)
+        self._client.set_registered_model_alias(model_name, alias, self._version(manifest, model_name))
 
-    def _version(self, model_id: str, model_name: str) -> str:
+    def _version(self, manifest: Manifest, model_name: str) -> str:
+        """The checkpoint's version of the registered model; it is told by its tag, since a search leaves its id out."""
         known = self._client.search_model_versions(f"name = '{model_name}'")
-        found = next((each for each in known if each.model_id == model_id), None)
+        found = next((each for each in known if each.tags.get("digest") == manifest.digest), None)
         if found is None:
-            found = self._mlflow.register_model(f"models:/{model_id}", model_name)
+            uri = f"models:/{self._model_of(self.run_id, manifest)}"
+            found = self._mlflow.register_model(uri, model_name, tags={"digest": manifest.digest})
         return str(found.version)
 
     # The end
@@ -262,11 +263,12 @@ class MlflowLineage:
         from mlflow.entities import LoggedModelOutput
 
         checkpoints = [step.artifact for step in steps if isinstance(step.artifact, Checkpoint)]
+        shown = self._client.get_run(self.run_id).outputs
+        known = {model.model_id for model in shown.model_outputs} if shown else set()
         for last in checkpoints[-1:]:
             model_id = self._find_model(last.digest)
-            if model_id is not None:
-                model = LoggedModelOutput(model_id, step=last.train_step)
-                self._client.log_outputs(self.run_id, models=[model])
+            if model_id is not None and model_id not in known:
+                self._client.log_outputs(self.run_id, models=[LoggedModelOutput(model_id, step=last.train_step)])
         self._write_page(steps)
 
     def _write_page(self, steps: Sequence[StepRecord]) -> None:
