@@ -38,7 +38,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && groupadd --gid 10001 posttrain \
     && useradd --uid 10001 --gid 10001 --create-home --shell /usr/sbin/nologin posttrain \
-    && install --directory --owner=posttrain --group=posttrain /var/lib/posttrain
+    && install --directory --owner=posttrain --group=posttrain /var/lib/posttrain /home/posttrain/empty
 COPY --from=build /opt/posttrain /opt/posttrain
 COPY docker/profile-gpu.toml /etc/posttrain/profile.toml
 # Compiled kernels lie on the scratch volume, so that a new container does not compile them again.
@@ -52,9 +52,11 @@ ENV PATH=/opt/posttrain/bin:$PATH \
     PREFECT_SERVER_ANALYTICS_ENABLED=false \
     MLFLOW_DISABLE_TELEMETRY=true \
     VLLM_NO_USAGE_STATS=1 \
-    TOKENIZERS_PARALLELISM=false
+    TOKENIZERS_PARALLELISM=false \
+    MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT=true
 USER 10001:10001
-WORKDIR /home/posttrain
+# Prefect copies the folder that a container starts in, as if it were the flow's code; ours is installed.
+WORKDIR /home/posttrain/empty
 # A driver that went away shows in nvidia-smi first.
 HEALTHCHECK --interval=60s --timeout=20s --start-period=60s CMD ["nvidia-smi", "--list-gpus"]
 ENTRYPOINT ["tini", "--"]

@@ -27,6 +27,10 @@ def template(name: str) -> dict[str, Any]:
     return parsed
 
 
+def kind(name: str) -> str:
+    return name.partition("-")[0]
+
+
 def worker_class(name: str) -> Any:
     from prefect.workers.process import ProcessWorker
     from prefect_docker.worker import DockerWorker
@@ -86,7 +90,7 @@ def test_the_server_accepts_the_template(name: str) -> None:
     """The server refuses a placeholder without a variable; a worker's kind ignores what it does not know."""
     from prefect.server.schemas.actions import WorkPoolCreate
 
-    pool = WorkPoolCreate(name="pool", type=name.split("-", maxsplit=1)[0], base_job_template=template(name))
+    pool = WorkPoolCreate(name="pool", type=kind(name), base_job_template=template(name))
     known = worker_class(name).get_default_base_job_template()["job_configuration"]
     assert set(pool.base_job_template["job_configuration"]) <= set(known)
 
