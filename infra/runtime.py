@@ -175,7 +175,8 @@ class Runtime(Config):
     def mlflow_artifacts(self) -> str | None:
         """URI below which MLflow keeps artifacts; None leaves it to the tracking server. Fixed by the first run."""
         if self.artifact_root is None:
-            return None if self.tracking_uri else (self.scratch_folder.parent / "mlartifacts").as_uri()
+            has_server = self.tracking_uri is not None and self.tracking_uri.startswith("http")
+            return None if has_server else (self.scratch_folder.parent / "mlartifacts").as_uri()
         if "://" in self.artifact_root:
             return self.artifact_root.rstrip("/")
         return Path(self.artifact_root).expanduser().resolve().as_uri()
