@@ -41,6 +41,7 @@ def up(
     runtime = open_runtime(profile, store, raw)
     plan, wanted = make_plan(runtime), worker_profile(runtime)
     lock = take_lock(plan.home)
+    keeper = None
     if lock is None:
         if profile_path(plan.home).read_text(encoding="utf-8") != wanted:
             raise ConfigError(f"a stack with other settings is up in {plan.home}; `posttrain down` first, then up")
@@ -48,8 +49,8 @@ def up(
         lock.close()
         _check_ports(plan)
         profile_path(plan.home).write_text(wanted, encoding="utf-8")
-        _start_keeper(plan)
-    _wait_until_up(plan)
+        keeper = _start_keeper(plan)
+    _wait_until_up(plan, keeper)
     _show_links(plan, time.monotonic() - started, as_json)
 
 
@@ -59,15 +60,16 @@ def _check_ports(plan: Plan) -> None:
     from infra.process import port_is_free
 
     for server in plan.servers:
-        port = urlsplit(server.health or "").port
-        if port is not None and not port_is_free(port):
+        health = urlsplit(server.health or "")
+        port = health.port
+        if port is not None and not port_is_free(port, health.hostname or "127.0.0.1"):
             raise ConfigError(
                 f"port {port} for {server.name} is taken by another program; end it, or set "
                 f"stack.{server.name}_port in the profile"
             )
 
 
-def _start_keeper(plan: Plan) -> None:
+def _start_keeper(plan: Plan) -> subprocess.Popen[bytes]:
     from infra.stack.keeper import plan_path, state_path
 
     state_path(plan.home).unlink(missing_ok=True)
@@ -75,7 +77,7 @@ def _start_keeper(plan: Plan) -> None:
     log = plan.log_of("keeper")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
-        subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-m", "infra.stack.keeper", str(plan.home)],
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -85,16 +87,20 @@ def _start_keeper(plan: Plan) -> None:
         )
 
 
-def _wait_until_up(plan: Plan) -> None:
+def _wait_until_up(plan: Plan, keeper: subprocess.Popen[bytes] | None) -> None:
+    """Follow what the keeper tells; `keeper` is its process when it is ours."""
     from infra.progress import progress_bar
 
     deadline = time.monotonic() + UP_TIMEOUT_S
     shown = 0
     with progress_bar("stack", len(plan.services)) as bar:
         while True:
-            state = _state(plan.home)
+            ended = None if keeper is None else keeper.poll()
+            state = _state(plan.home)  # after that look, so that the last word of an ended keeper is seen
             if state is not None and state.state == "failed":
                 raise ConfigError(f"the stack did not start: {state.error}")
+            if ended is not None:
+                raise ConfigError(f"the keeper ended with exit code {ended}; mend what {plan.log_of('keeper')} says")
             num_up = sum(service.state == "up" for service in state.services) if state else 0
             bar.advance(num_up - shown)
             shown = num_up
@@ -138,7 +144,9 @@ def status(profile: ProfileOption = "local", store: StoreOption = None, as_json:
     from infra.stack.plan import make_plan
 
     plan = make_plan(open_runtime(profile, store))
-    seen = look(plan, _state(plan.home) if _is_up(plan) else None)
+    state = _state(plan.home)
+    has_failed = state is not None and state.state == "failed"  # its keeper is gone, and left the reason
+    seen = look(plan, state if has_failed or _is_up(plan) else None)
     if as_json:
         print(seen.model_dump_json(indent=1))
     else:

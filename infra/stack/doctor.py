@@ -72,6 +72,10 @@ def _python(_: Runtime) -> Iterator[Check]:
 
 def _versions(_: Runtime) -> Iterator[Check]:
     path = PROJECT / "docker" / "constraints.txt"
+    if not path.exists():
+        remedy = "run posttrain doctor of a checkout: it has the tested versions"
+        yield Check(name="versions", state="warning", found=f"no {path}", remedy=remedy)
+        return
     pins = dict(line.split("==") for line in path.read_text(encoding="utf-8").split() if "==" in line)
     for package in KEY_PACKAGES:
         found = _installed(package)
@@ -176,8 +180,13 @@ def _trouble_at(url: str) -> str:
 
 
 def _stack(runtime: Runtime) -> Iterator[Check]:
-    plan = make_plan(runtime)
-    lock = take_lock(plan.home)
+    try:
+        plan = make_plan(runtime)
+        lock = take_lock(plan.home)
+    except (ConfigError, OSError) as error:
+        remedy = "mend the profile's [stack] or its store, by what is said here"
+        yield Check(name="stack", state="fault", found=str(error), remedy=remedy)
+        return
     if lock is None:
         for server in plan.servers:
             good = server.health is None or answers(server.health)
@@ -186,8 +195,9 @@ def _stack(runtime: Runtime) -> Iterator[Check]:
         return
     lock.close()
     for server in plan.servers:
-        port = urlsplit(server.health or "").port or 0
-        free = port_is_free(port)
+        health = urlsplit(server.health or "")
+        port = health.port or 0
+        free = port_is_free(port, health.hostname or "127.0.0.1")
         remedy = "" if free else f"end the program that listens there, or set stack.{server.name}_port in the profile"
         found = "free" if free else "taken, and no stack of ours is up"
         yield Check(name=f"port {port}", state="good" if free else "fault", found=found, remedy=remedy)
@@ -221,12 +231,17 @@ def _orphan_flow_runs(runtime: Runtime) -> Iterator[Check]:
     url = runtime.stack.prefect_url
     if not answers(f"{url}/api/health"):
         return
-    with prefect_client(url) as client:
-        for run in active_flow_runs(client):
-            if run.pool is not None and not _has_worker(client, run):
-                remedy = f"start a worker: prefect worker start --pool {run.pool}; or cancel the flow run in the UI"
-                found = f"{run.name} is {run.state}, and pool {run.pool} has no worker online"
-                yield Check(name="flow run", state="warning", found=found, remedy=remedy)
+    try:
+        with prefect_client(url) as client:
+            orphans = [run for run in active_flow_runs(client) if run.pool and not _has_worker(client, run)]
+    except (httpx.HTTPError, ValueError) as error:
+        remedy = f"see whether it is Prefect that answers at {url}"
+        yield Check(name="flow runs", state="warning", found=f"cannot be asked: {error}", remedy=remedy)
+        return
+    for run in orphans:
+        remedy = f"start a worker: prefect worker start --pool {run.pool}; or cancel the flow run in the UI"
+        found = f"{run.name} is {run.state}, and pool {run.pool} has no worker online"
+        yield Check(name="flow run", state="warning", found=found, remedy=remedy)
 
 
 def _has_worker(client: httpx.Client, run: FlowRunSeen) -> bool:

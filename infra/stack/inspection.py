@@ -50,10 +50,10 @@ class StackSeen(Config):
 
 
 def look(plan: Plan, state: StackState | None) -> StackSeen:
-    """Look at the stack of a plan; `state` is what its keeper tells, None when there is no keeper."""
+    """Look at the stack of a plan; `state` is what its keeper tells or told last, None when there is no keeper."""
     if state is None:
         return StackSeen(state="down")
-    if not answers(f"{plan.prefect_url}/api/health"):
+    if state.state == "failed" or not answers(f"{plan.prefect_url}/api/health"):
         return StackSeen(state=state.state, error=state.error, services=state.services)
     with _client(plan.prefect_url) as client:
         return StackSeen(

@@ -373,7 +373,7 @@ def test_the_lock_is_held_by_one_and_not_by_its_children(home: Path) -> None:
     child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"], close_fds=False)
     try:
         lock.close()
-        assert lock_is_free(home)
+        assert eventually(lambda: lock_is_free(home), 10)
     finally:
         child.kill()
         child.wait()
