@@ -34,6 +34,7 @@ def up(
     profile: ProfileOption = "local", store: StoreOption = None, raw: RawOption = None, as_json: JsonOption = False
 ) -> None:
     """Start Prefect, MLflow, work pools, deployments with their schedules, and workers; print both links."""
+    from infra.runtime import give_s3_to_mlflow
     from infra.stack.keeper import take_lock
     from infra.stack.plan import make_plan, profile_path, worker_profile
 
@@ -49,6 +50,7 @@ def up(
         lock.close()
         _check_ports(plan)
         profile_path(plan.home).write_text(wanted, encoding="utf-8")
+        give_s3_to_mlflow(runtime)
         keeper = _start_keeper(plan)
     _wait_until_up(plan, keeper)
     _show_links(plan, time.monotonic() - started, as_json)

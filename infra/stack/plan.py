@@ -98,6 +98,9 @@ def _prefect_server(runtime: Runtime, home: Path) -> Service:
     env = _prefect_client(runtime, home / "prefect-server") | {
         "PREFECT_UI_API_URL": f"{stack.prefect_url}/api",
         "PREFECT_API_DATABASE_CONNECTION_URL": database,
+        # A SQLite file has one writer at a time; on a busy machine the others wait longer than the usual 10 s.
+        "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
+        "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "60",
     }
     command = (sys.executable, "-m", "prefect", "server", "start", "--host", stack.host)
     return Service(

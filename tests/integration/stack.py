@@ -66,7 +66,7 @@ class RunningStack:
     def __init__(self, folder: Path, profile: Path, links: dict[str, Any]) -> None:
         self.folder, self.profile, self.links = folder, profile, links
         self.store_folder = folder / "store"
-        self.api = httpx.Client(base_url=f"{links['prefect']}/api", timeout=30.0)
+        self.api = httpx.Client(base_url=f"{links['prefect']}/api", timeout=90.0)
 
     @property
     def store(self) -> Store:
@@ -75,15 +75,21 @@ class RunningStack:
 
     def post(self, path: str, **body: Any) -> Any:
         """POST to Prefect's API; the answer."""
-        response = self.api.post(path, json=body)
-        assert response.is_success, response.text
-        return response.json() if response.content else None
+        return self._ask("POST", path, json=body)
 
     def get(self, path: str) -> Any:
         """GET from Prefect's API; the answer."""
-        response = self.api.get(path)
+        return self._ask("GET", path)
+
+    def _ask(self, method: str, path: str, **content: Any) -> Any:
+        """Ask again after a 503, as Prefect's own client does: SQLite was locked for too long."""
+        for _ in range(5):
+            response = self.api.request(method, path, **content)
+            if response.status_code != 503:
+                break
+            time.sleep(2.0)
         assert response.is_success, response.text
-        return response.json()
+        return response.json() if response.content else None
 
     def trigger(self, deployment: str, **parameters: Any) -> str:
         """Run a deployment (`flow/name`) with some fields of its form changed; the flow run's id."""
