@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from pydantic import Field
 
 from flows.recipe import Recipe
 from infra.artifacts import Checkpoint, Dataset
@@ -10,6 +12,8 @@ from infra.config import ConfigError
 from infra.phase import phase
 from tasks.grpo.prompts import compose_prompts
 from tasks.grpo.steps import GrpoRun, train_grpo
+
+StageNumber = Annotated[int, Field(description="stage to train, counted from 1")]
 
 
 class Improved(NamedTuple):
@@ -20,7 +24,7 @@ class Improved(NamedTuple):
 
 
 @phase
-def grpo(policy: Checkpoint, prompts: Dataset, queries: Dataset, recipe: Recipe, number: int) -> Improved:
+def grpo(policy: Checkpoint, prompts: Dataset, queries: Dataset, recipe: Recipe, number: StageNumber) -> Improved:
     """Train stage `number`, counted from 1, until its plateau or its last step."""
     if not 1 <= number <= len(recipe.grpo):
         raise ConfigError(f"recipe {recipe.name} has no GRPO stage {number}; it has {len(recipe.grpo)}, from 1")

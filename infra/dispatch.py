@@ -6,11 +6,14 @@ import json
 import os
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import UUID
+
+import httpx
 
 from infra.passing import encode
 from infra.run import Run
@@ -66,14 +69,15 @@ class PoolDispatcher:
         self._calls[phase] += 1
         part = f"{phase}-{self._calls[phase]}"
         ticket = {"run": self._run.id, "part": part, "lineage": self._lineage, "parent": self._flow_run}
-        done: Any = run_deployment(
+        made: Any = run_deployment(
             deployment_of(phase),
             parameters={name: encode(value) for name, value in arguments.items()} | {"ticket": ticket},
             flow_run_name=f"{self._run.name} {part}",
             idempotency_key=f"{self._run.id}/{part}/{self._attempt}",
             tags=[f"recipe:{self._run.name}", f"run:{self._run.id}"],
-            poll_interval=POLL_S,
+            timeout=0,
         )
+        done = _wait_for(made.id)
         if done.state is None or not done.state.is_completed():
             name, why = (done.state.name, done.state.message) if done.state else ("unknown", "")
             raise DispatchError(f"{phase} ended {name}: {why or 'no message'}; see flow run {done.name} ({done.id})")
@@ -84,6 +88,19 @@ class PoolDispatcher:
                 "with another store: give all workers the same one"
             )
         return json.loads(answer)
+
+
+def _wait_for(flow_run: UUID) -> Any:
+    """The flow run once it is over. Patient: the server may be started anew while a training goes on for days."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        while True:
+            with suppress(OSError, httpx.HTTPError):
+                seen = client.read_flow_run(flow_run)
+                if seen.state is not None and seen.state.is_final():
+                    return seen
+            time.sleep(POLL_S)
 
 
 def _has_deployment(phase: str) -> bool:
@@ -125,11 +142,12 @@ def _watch(flow_run: UUID, parent: UUID, over: threading.Event) -> None:
         while not over.wait(POLL_S):
             try:
                 state = client.read_flow_run(parent).state
-            except OSError:  # the server is away for a moment; nothing is known of the parent
+            except (OSError, httpx.HTTPError):  # the server is away for a moment; nothing is known of the parent
                 continue
             if state is not None and (state.is_final() or state.is_cancelling()):
                 why = f"the flow run that waits for this one is {state.name}"
-                client.set_flow_run_state(flow_run, Cancelling(message=why))
+                with suppress(OSError, httpx.HTTPError):
+                    client.set_flow_run_state(flow_run, Cancelling(message=why))
                 if not over.wait(WORKER_GRACE_S):
                     os.kill(os.getpid(), signal.SIGTERM)
                 return

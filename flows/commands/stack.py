@@ -75,6 +75,8 @@ def _start_keeper(plan: Plan) -> subprocess.Popen[bytes]:
     from infra.stack.keeper import plan_path, state_path
 
     state_path(plan.home).unlink(missing_ok=True)
+    # A database's URL may hold a password.
+    plan_path(plan.home).touch(mode=0o600)
     plan_path(plan.home).write_text(plan.model_dump_json(indent=1), encoding="utf-8")
     log = plan.log_of("keeper")
     log.parent.mkdir(parents=True, exist_ok=True)

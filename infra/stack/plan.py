@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from pathlib import Path
 
@@ -119,13 +120,14 @@ def _mlflow_server(runtime: Runtime) -> Service:
     command = (sys.executable, "-m", "mlflow", "server", "--host", stack.host, "--port", str(stack.mlflow_port))
     # One worker: each costs 250 MB, and the pages of one team are few.
     artifacts = runtime.mlflow_artifacts or (runtime.scratch_folder.parent / "mlartifacts").as_uri()
-    options = ("--workers", "1", "--backend-store-uri", backend, "--artifacts-destination", artifacts)
+    options = ("--workers", "1", "--artifacts-destination", artifacts)
     hosts = ("--allowed-hosts", "*") if stack.host == "0.0.0.0" else ()
     return Service(
         name="mlflow",
         command=(*command, *options, *hosts),
-        # Its job runner starts seven processes of 160 MB for features that we do not use.
-        env=QUIET | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        # The database by variable, since its URL may hold a password; and no job runner, which would start seven
+        # processes of 160 MB for features that we do not use.
+        env=QUIET | {"MLFLOW_BACKEND_STORE_URI": backend, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
         health=f"{_local(runtime)}:{stack.mlflow_port}/health",
     )
 
@@ -146,7 +148,7 @@ def _setup(runtime: Runtime, home: Path) -> tuple[Service, ...]:
 
 def _worker(runtime: Runtime, home: Path, number: int, group: WorkerGroup) -> Service:
     pool = runtime.stack.pools[group.pool]
-    name = f"worker-{group.pool}" + (f"-gpu{group.devices.replace(',', '-')}" if group.devices else "")
+    name = f"worker-{number}-{group.pool}" + (f"-gpu{group.devices.replace(',', '-')}" if group.devices else "")
     command = (sys.executable, "-m", "prefect", "worker", "start", "--pool", group.pool, "--type", pool.type)
     limit = () if group.limit is None else ("--limit", str(group.limit))
     env = _prefect_client(runtime, home / "prefect-worker") | {
@@ -155,9 +157,9 @@ def _worker(runtime: Runtime, home: Path, number: int, group: WorkerGroup) -> Se
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
         "PREFECT_WORKER_QUERY_SECONDS": "3",
     }
-    return Service(
-        name=f"{number}-{name}", command=(*command, "--install-policy", "never", *limit, "--name", name), env=env
-    )
+    # Prefect tells workers of a pool apart by their names, whichever machines they run on.
+    named = ("--install-policy", "never", *limit, "--name", f"{socket.gethostname()}-{name}")
+    return Service(name=name, command=(*command, *named), env=env)
 
 
 def _prefect_client(runtime: Runtime, prefect_home: Path) -> dict[str, str]:

@@ -108,6 +108,12 @@ class RunningStack:
         wait_until(lambda: self.flow_run(flow_run)["state_type"] in OVER, f"flow run {flow_run} to end", timeout_s)
         return self.flow_run(flow_run)
 
+    def complete(self, flow_run: str) -> dict[str, Any]:
+        """Wait until a flow run has completed; told with its message when it ends otherwise."""
+        found = self.wait(flow_run)
+        assert found["state_type"] == "COMPLETED", (found["name"], found["state"]["name"], found["state"]["message"])
+        return found
+
     def children(self, flow_run: str) -> list[dict[str, Any]]:
         """Flow runs that a flow run dispatched, in order."""
         wanted = {"parent_flow_run_id": {"any_": [flow_run]}}

@@ -73,7 +73,7 @@ def raced(stack: RunningStack) -> tuple[dict[str, str], dict[str, str]]:
     """Steps and states of two flow runs of one deployment that began together."""
     both = [stack.trigger("ingest/ingest", recipe=tiny_recipe()) for _ in range(2)]
     for flow_run in both:
-        assert stack.wait(flow_run)["state_type"] == "COMPLETED"
+        stack.complete(flow_run)
     first, second = (stack.tasks(flow_run) for flow_run in both)
     return first, second
 
@@ -97,7 +97,7 @@ def curated(stack: RunningStack, raced: object) -> str:
         ("synthesize", {}),
     ):
         flow_run = stack.trigger(f"{name}/{name}", recipe=tiny_recipe(), **artifacts)
-        assert stack.wait(flow_run)["state_type"] == "COMPLETED", stack.flow_run(flow_run)["state"]
+        stack.complete(flow_run)
     return flow_run
 
 
@@ -140,7 +140,7 @@ def test_a_killed_worker_and_flow_run_are_crashed_by_themselves_and_a_new_run_go
     wait_until(lambda: stack.flow_run(killed)["state_type"] == "CRASHED", "the flow run to be crashed", 120.0)
     assert resume_points(stack) >= before
     again = stack.trigger("sft/sft", recipe=recipe)
-    assert stack.wait(again)["state_type"] == "COMPLETED"
+    stack.complete(again)
     assert stack.tasks(again)["train-sft"] == "Completed"
 
 
@@ -182,7 +182,7 @@ def refused(stack: RunningStack, growing: dict[str, Any], folder: Path) -> str:
     """The first data version, whose training a person refused; the training's flow run."""
     hold_back(folder / "sources/raw/gsm8k_train.jsonl", folder / "held-back.jsonl", num_rows=4)
     first = stack.trigger("recurate/recurate", recipe=growing)
-    assert stack.wait(first)["state_type"] == "COMPLETED", stack.flow_run(first)["state"]
+    stack.complete(first)
     (waiting,) = wait_for_approval(stack, set())
     stack.answer(waiting, approve=False, reason="too few science questions")
     stack.wait(waiting)

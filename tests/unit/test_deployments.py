@@ -177,14 +177,11 @@ def described(schema: Any, field: dict[str, Any]) -> str:
     return own or (schema.definitions[reference.rpartition("/")[2]].get("description", "") if reference else "")
 
 
-UNTOLD = {"grpo": {"number"}, "benchmark": {"after"}}
-
-
 @pytest.mark.parametrize("flow", FLOWS)
 def test_every_parameter_is_described(flow: str) -> None:
     schema = schema_of(flow)
     untold = {name for name, field in schema.properties.items() if not described(schema, field)}
-    assert untold == UNTOLD.get(flow, set())
+    assert untold == set()
 
 
 def test_every_field_of_the_recipe_is_described() -> None:

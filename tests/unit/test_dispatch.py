@@ -58,7 +58,10 @@ class FakeDeployments:
         if self.leaves is not None:
             ticket = options["parameters"]["ticket"]
             self.run.store.note(result_note(ticket["run"], ticket["part"]), json.dumps(self.leaves).encode())
-        return SimpleNamespace(state=self.state, name="brave-otter", id="f1")
+        return SimpleNamespace(id="f1")
+
+    def wait_for(self, flow_run: str) -> Any:
+        return SimpleNamespace(state=self.state, name="brave-otter", id=flow_run)
 
 
 @pytest.fixture
@@ -66,6 +69,7 @@ def deployments(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Fake
     def install(**fields: Any) -> FakeDeployments:
         fake = FakeDeployments(run, **fields)
         monkeypatch.setattr("prefect.deployments.run_deployment", fake)
+        monkeypatch.setattr(infra.dispatch, "_wait_for", fake.wait_for)
         return fake
 
     return install
@@ -88,7 +92,7 @@ def test_a_call_asks_for_the_phases_own_deployment_with_encoded_arguments(
     assert asked["parameters"] == {"queries": text, "recipe": {"name": "recipe"}, "ticket": ticket}
     assert json.loads(json.dumps(asked["parameters"])) == asked["parameters"]
     assert asked["tags"] == ["recipe:recipe", "run:a-run"]
-    assert asked.get("timeout") is None  # it waits as long as the phase takes
+    assert asked["timeout"] == 0  # asking and waiting are two things
 
 
 def test_calls_of_one_phase_are_parts_of_their_own(run: Run, deployments: Callable[..., FakeDeployments]) -> None:
@@ -244,16 +248,15 @@ def _eventually(condition: Callable[[], bool], timeout_s: float = 10.0) -> bool:
 
 
 UNAVAILABLE = httpx.HTTPStatusError("503", request=httpx.Request("GET", "http://x"), response=httpx.Response(503))
-DEAF = pytest.mark.xfail(strict=True, reason="httpx's errors are no OSError, and end the thread that watches")
 
 
 @pytest.mark.parametrize(
     "error",
     [
         pytest.param(ConnectionRefusedError("away"), id="refused"),
-        pytest.param(httpx.ConnectError("away"), id="connect", marks=DEAF),
-        pytest.param(httpx.ReadTimeout("slow"), id="timeout", marks=DEAF),
-        pytest.param(UNAVAILABLE, id="503", marks=DEAF),
+        pytest.param(httpx.ConnectError("away"), id="connect"),
+        pytest.param(httpx.ReadTimeout("slow"), id="timeout"),
+        pytest.param(UNAVAILABLE, id="503"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -263,6 +266,14 @@ def test_a_server_that_is_away_for_a_moment_ends_no_watch(
     server = _watched(monkeypatch, error, error, Cancelled())
     with while_needed(OWN, str(PARENT)):
         assert server.told.wait(1)
+
+
+@pytest.mark.parametrize("error", [ConnectionRefusedError("away"), httpx.ConnectError("away"), UNAVAILABLE])
+def test_a_server_that_is_away_for_a_moment_ends_no_wait(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    monkeypatch.setattr(infra.dispatch, "POLL_S", 0.01)
+    server = _watched(monkeypatch, Running(), error, error, Completed())
+    assert infra.dispatch._wait_for(PARENT).state.is_completed()
+    assert server.looks == 4
 
 
 def test_a_parent_that_runs_disturbs_nobody(monkeypatch: pytest.MonkeyPatch, kills: list[tuple[int, int]]) -> None:

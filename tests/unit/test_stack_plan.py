@@ -163,10 +163,10 @@ def test_the_plan_of_the_local_profile(tmp_path: Path) -> None:
     assert [service.name for service in plan.servers] == ["prefect", "mlflow"]
     assert [service.name for service in plan.setup] == ["setup-pools", "setup-deployments"]
     assert [service.name for service in plan.workers] == [
-        "1-worker-cpu",
-        "2-worker-llm",
-        "3-worker-gpu-rollout",
-        "4-worker-gpu-train",
+        "worker-1-cpu",
+        "worker-2-llm",
+        "worker-3-gpu-rollout",
+        "worker-4-gpu-train",
     ]
     assert plan.log_of("prefect") == plan.home / "logs" / "prefect.log"
     assert Plan.model_validate_json(plan.model_dump_json()) == plan
@@ -212,7 +212,7 @@ def test_databases_are_files_of_the_stack_by_default(tmp_path: Path) -> None:
     database = prefect.env["PREFECT_API_DATABASE_CONNECTION_URL"]
     assert database == f"sqlite+aiosqlite:///{tmp_path}/store/stack/prefect.db"
     # The same file that `posttrain run` without a stack writes.
-    assert option(mlflow, "--backend-store-uri") == f"sqlite:///{tmp_path}/store/mlflow.db"
+    assert mlflow.env["MLFLOW_BACKEND_STORE_URI"] == f"sqlite:///{tmp_path}/store/mlflow.db"
     assert option(mlflow, "--artifacts-destination") == f"file://{tmp_path}/store/mlartifacts"
 
 
@@ -222,7 +222,7 @@ def test_databases_by_the_environment(tmp_path: Path, monkeypatch: pytest.Monkey
     plan = plan_for(tmp_path, prefect_database_env="PREFECT_DB", mlflow_database_env="MLFLOW_DB")
     prefect, mlflow = plan.servers
     assert prefect.env["PREFECT_API_DATABASE_CONNECTION_URL"] == "postgresql+asyncpg://me:pw@db/prefect"
-    assert option(mlflow, "--backend-store-uri") == "postgresql://me:pw@db/mlflow"
+    assert mlflow.env["MLFLOW_BACKEND_STORE_URI"] == "postgresql://me:pw@db/mlflow"
     monkeypatch.delenv("PREFECT_DB")
     with pytest.raises(ConfigError, match="PREFECT_DB is not set"):
         plan_for(tmp_path, prefect_database_env="PREFECT_DB")
@@ -231,7 +231,7 @@ def test_databases_by_the_environment(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_worker_for_each_group_of_gpus(tmp_path: Path) -> None:
     groups = [{"pool": "gpu-train", "devices": "0,1", "limit": 1}, {"pool": "gpu-train", "devices": "2,3"}]
     first, second = plan_for(tmp_path, workers=groups).workers
-    assert (first.name, second.name) == ("1-worker-gpu-train-gpu0-1", "2-worker-gpu-train-gpu2-3")
+    assert (first.name, second.name) == ("worker-1-gpu-train-gpu0-1", "worker-2-gpu-train-gpu2-3")
     assert first.env["CUDA_VISIBLE_DEVICES"] == "0,1"
     assert second.env["CUDA_VISIBLE_DEVICES"] == "2,3"
     assert option(first, "--limit") == "1"
