@@ -45,7 +45,8 @@ ENV PATH=/opt/posttrain/bin:$PATH \
     MLFLOW_DISABLE_TELEMETRY=true \
     VLLM_NO_USAGE_STATS=1 \
     TOKENIZERS_PARALLELISM=false \
-    MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT=true
+    MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT=true \
+    GIT_PYTHON_REFRESH=quiet
 USER 10001:10001
 # Prefect copies the folder that a container starts in, as if it were the flow's code; ours is installed.
 WORKDIR /home/posttrain/empty
