@@ -9,11 +9,10 @@ WORKDIR /opt/posttrain/src
 RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir uv==0.13.9
 COPY pyproject.toml README.md LICENSE ./
 COPY docker/constraints.txt docker/
-# Dependencies before code: a change of the code leaves this layer, the large one, as it is. MLflow needs the Postgres
-# driver on the server's side only, so no extra names it.
+# Dependencies before code: a change of the code leaves this layer, the large one, as it is.
 RUN python3 -m venv --without-pip /opt/posttrain \
     && /opt/uv/bin/uv pip install --no-cache --python /opt/posttrain/bin/python --constraints docker/constraints.txt \
-        --requirements pyproject.toml --extra stack --extra pools psycopg2-binary==2.9.13
+        --requirements pyproject.toml --extra stack --extra pools --extra postgres
 COPY flows flows
 COPY tasks tasks
 COPY infra infra

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from pydantic import Field
@@ -116,7 +117,7 @@ def _mlflow_server(runtime: Runtime) -> Service:
     stack = runtime.stack
     backend = f"sqlite:///{runtime.scratch_folder.parent / 'mlflow.db'}"
     if stack.mlflow_database_env is not None:
-        backend = secret(stack.mlflow_database_env)
+        backend = _for_mlflow(secret(stack.mlflow_database_env))
     command = (sys.executable, "-m", "mlflow", "server", "--host", stack.host, "--port", str(stack.mlflow_port))
     # One worker: each costs 250 MB, and the pages of one team are few.
     artifacts = runtime.mlflow_artifacts or (runtime.scratch_folder.parent / "mlartifacts").as_uri()
@@ -130,6 +131,17 @@ def _mlflow_server(runtime: Runtime) -> Service:
         env=QUIET | {"MLFLOW_BACKEND_STORE_URI": backend, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
         health=f"{_local(runtime)}:{stack.mlflow_port}/health",
     )
+
+
+def _for_mlflow(url: str) -> str:
+    """The URL with the driver that MLflow works with; SQLAlchemy's default is another one.
+
+    Raises:
+        ConfigError: the driver is not installed.
+    """
+    if url.startswith("postgresql") and find_spec("psycopg2") is None:
+        raise ConfigError("MLflow's PostgreSQL driver is not installed; install the extra `postgres`: psycopg2-binary")
+    return url.replace("postgresql://", "postgresql+psycopg2://", 1)
 
 
 def _setup(runtime: Runtime, home: Path) -> tuple[Service, ...]:

@@ -39,7 +39,11 @@ PLANTED = (
     Planted(LAYERS, "tasks/records.py", "import tasks.procedural.config"),
     Planted(LAYERS, "tasks/ingest/planted.py", "import flows.recipe"),
     Planted("MLflow only in infra.lineage", "infra/store.py", "import mlflow"),
-    Planted("Prefect only in flows, and in the modules of infra that run flows and the stack", "tasks/filter/steps.py", "from prefect import task"),
+    Planted(
+        "Prefect only in flows, and in the modules of infra that run flows and the stack",
+        "tasks/filter/steps.py",
+        "from prefect import task",
+    ),
     Planted(
         "vLLM is a process and HTTP; only its own extension imports it", "tasks/generation/planted.py", "import vllm"
     ),

@@ -13,9 +13,9 @@ from infra.artifacts import Checkpoint, Dataset, Report, Score
 from infra.config import Config
 from infra.lineage import EXPERIMENT, MlflowLineage
 from infra.output import Output
+from infra.phase import phase
 from infra.run import Run, active
 from infra.runtime import Runtime, prepare_environment
-from infra.phase import phase
 from infra.step import step
 
 pytestmark = pytest.mark.integration
