@@ -219,10 +219,14 @@ def test_databases_are_files_of_the_stack_by_default(tmp_path: Path) -> None:
 def test_databases_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_DB", "postgresql://me:pw@db/prefect")
     monkeypatch.setenv("MLFLOW_DB", "postgresql://me:pw@db/mlflow")
+    monkeypatch.setattr("infra.stack.plan.find_spec", lambda name: object())
     plan = plan_for(tmp_path, prefect_database_env="PREFECT_DB", mlflow_database_env="MLFLOW_DB")
     prefect, mlflow = plan.servers
     assert prefect.env["PREFECT_API_DATABASE_CONNECTION_URL"] == "postgresql+asyncpg://me:pw@db/prefect"
-    assert mlflow.env["MLFLOW_BACKEND_STORE_URI"] == "postgresql://me:pw@db/mlflow"
+    assert mlflow.env["MLFLOW_BACKEND_STORE_URI"] == "postgresql+psycopg2://me:pw@db/mlflow"
+    monkeypatch.setattr("infra.stack.plan.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="install the extra `postgres`"):
+        plan_for(tmp_path, mlflow_database_env="MLFLOW_DB")
     monkeypatch.delenv("PREFECT_DB")
     with pytest.raises(ConfigError, match="PREFECT_DB is not set"):
         plan_for(tmp_path, prefect_database_env="PREFECT_DB")
