@@ -1,12 +1,17 @@
-"""The integration suite's option: `--thorough` adds what takes minutes more (`make thorough`)."""
+"""The integration suite's options: `--thorough` adds what takes minutes more (`make thorough`); `--artifacts DIR`."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+
+ARTIFACTS = Path(__file__).resolve().parents[2] / ".pytest_artifacts"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--thorough", action="store_true", help="also run the tests that take minutes each")
+    parser.addoption("--artifacts", type=Path, default=ARTIFACTS, help="folder for what tests leave to be looked at")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -16,3 +21,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("thorough"):
             item.add_marker(skipped)
+
+
+@pytest.fixture(scope="session")
+def artifacts(pytestconfig: pytest.Config) -> Path:
+    """Where tests leave what a person may look at: screenshots."""
+    folder: Path = pytestconfig.getoption("--artifacts")
+    return folder
