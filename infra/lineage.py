@@ -15,17 +15,20 @@ from itertools import islice
 from typing import Any
 
 from infra.artifacts import Checkpoint, Dataset, Manifest, Parent, Report
+from infra.config import ConfigError
 from infra.graph import build_graph
 from infra.lineage_page import lineage_page
 from infra.lookup import steps_of_run, with_ancestors
 from infra.run import RUNS, Run, StepDetails, StepRecord
-from infra.runtime import Runtime
+from infra.runtime import Runtime, give_s3_to_mlflow
 
 EXPERIMENT = "posttrain"
 PAGE = "lineage.html"
 # MLflow refuses a dataset digest over 36 characters; 32 hex digits are 128 bits.
 DIGEST_CHARS = 32
 BATCH = 1000
+# How SQLite and PostgreSQL say that somebody else has just inserted the row.
+_TAKEN = ("UNIQUE constraint failed", "duplicate key value")
 
 
 class Tracking:
@@ -39,14 +42,25 @@ class Tracking:
         self.mlflow: Any = mlflow
         mlflow.set_tracking_uri(runtime.mlflow_uri)
         self.client: Any = mlflow.MlflowClient(runtime.mlflow_uri)
+        give_s3_to_mlflow(runtime)
         self.experiment_id = self._experiment(runtime)
 
     def _experiment(self, runtime: Runtime) -> str:
         found = self.client.get_experiment_by_name(EXPERIMENT)
-        if found is not None:
-            return str(found.experiment_id)
-        location = None if runtime.tracking_uri else (runtime.scratch_folder.parent / "mlartifacts").as_uri()
-        return str(self.client.create_experiment(EXPERIMENT, artifact_location=location))
+        location = runtime.mlflow_artifacts
+        if found is None:
+            try:
+                return str(self.client.create_experiment(EXPERIMENT, artifact_location=location))
+            except self.mlflow.MlflowException:
+                found = self.client.get_experiment_by_name(EXPERIMENT)  # another process of ours was quicker
+                if found is None:
+                    raise
+        if runtime.artifact_root is not None and found.artifact_location != location:
+            raise ConfigError(
+                f"artifact_root {location}: MLflow at {runtime.mlflow_uri} has kept artifacts in "
+                f"{found.artifact_location} since its first run; name that, or another tracking_uri"
+            )
+        return str(found.experiment_id)
 
     def find_parent(self, run: str) -> str | None:
         """MLflow's run of a pipeline run, or None."""
@@ -139,12 +153,22 @@ class MlflowLineage:
         datasets = [self._dataset_input(parent, name) for name, parent in given if parent.kind != "checkpoint"]
         checkpoints = [parent for _, parent in given if parent.kind == "checkpoint"]
         models = [LoggedModelInput(found) for p in checkpoints if (found := self._find_model(p.digest)) is not None]
-        self._client.log_inputs(child, datasets=datasets or None, models=models or None)
+        self._add_inputs(child, datasets=datasets or None, models=models or None)
         # Where people start: the raw files that the run read, and the data versions that its models learned from.
         raw = [self._dataset_input(parent, name) for name, parent in given if parent.kind == "raw"]
         shown = datasets if manifest.kind == "checkpoint" else raw
         if shown:
-            self._client.log_inputs(self.run_id, datasets=shown)
+            self._add_inputs(self.run_id, datasets=shown)
+
+    def _add_inputs(self, run: str, **inputs: Any) -> None:
+        """MLflow looks for a dataset and then inserts it; of two processes at that, one fails, and finds it next time."""
+        for is_last in (False, False, True):
+            try:
+                self._client.log_inputs(run, **inputs)
+                return
+            except self._mlflow.MlflowException as error:
+                if is_last or not any(sign in str(error) for sign in _TAKEN):
+                    raise
 
     def _dataset_input(self, parent: Parent, context: str) -> Any:
         from mlflow.entities import Dataset as MlflowDataset

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -148,10 +148,13 @@ class Output:
         return progress_bar(f"{self.step} {label}".strip(), total)
 
     def cache(self, namespace: str) -> RowCache:
-        """The row cache of a namespace; closed with the step."""
-        if namespace not in self._caches:
-            self._caches[namespace] = RowCache(self.store, namespace, self.scratch)
-        return self._caches[namespace]
+        """The row cache of a namespace, one for the whole run; what was put is in the store when the step ends."""
+        # A resource that a step opened goes on with it in later steps, when the scratch of this one is gone.
+        place = self.scratch.parent
+        opened: RowCache = self._resources.get(
+            f"row cache {namespace}", lambda: closing(RowCache(self.store, namespace, place))
+        )
+        return self._caches.setdefault(namespace, opened)
 
     def resource(self, name: str, open_it: Callable[[], AbstractContextManager[Resource]]) -> Resource:
         """A thing that lives as long as the run (an inference server, a pool): opened at first use, shared by steps."""
@@ -195,7 +198,7 @@ class Output:
             )
 
     def close(self) -> None:
-        """Close the row caches; what they hold stays."""
+        """Have what the step put into row caches in the store; they go on."""
         for cache in self._caches.values():
             cache.close()
 

@@ -17,6 +17,7 @@ from infra.artifacts import AnyArtifact, Manifest
 from infra.config import Config
 from infra.output import Cost, Resources
 from infra.runtime import Runtime, storage_options
+from infra.s3 import check_s3
 from infra.store import Store
 
 RUNS = "runs/by-id"
@@ -110,7 +111,7 @@ class Run:
         self.name, self.runtime, self.planning, self.part = name, runtime, planning, part
         self.id = id_ or f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
         self.started = time.time()
-        self.store = open_store(runtime)
+        self.store = open_store(runtime, writes=not planning)
         self.resources = Resources()
         self.records: list[StepRecord] = []
         self.planned: list[PlannedStep] = []
@@ -183,9 +184,15 @@ def _joined(parts: list[RunRecord]) -> RunRecord:
     return first.model_copy(update={"state": state, "reason": reason, "steps": tuple(steps)})
 
 
-def open_store(runtime: Runtime) -> Store:
-    """The profile's store."""
-    return Store(runtime.store, runtime.scratch_folder.parent, storage_options(runtime))
+def open_store(runtime: Runtime, writes: bool = False) -> Store:
+    """The profile's store, once it answers.
+
+    Raises:
+        ConfigError: a store on S3 that cannot be used as the profile says.
+    """
+    store = Store(runtime.store, runtime.scratch_folder.parent, storage_options(runtime))
+    check_s3(store, runtime, writes)
+    return store
 
 
 _current: ContextVar[Run | None] = ContextVar("posttrain_run", default=None)

@@ -26,6 +26,7 @@ from infra.rows import CorruptShardError, read_shard
 Row = TypeVar("Row", bound=BaseModel)
 # What is found again after this long counts as new again, so that `posttrain gc`, whose grace is longer, leaves it.
 FRESH_S = 12 * 3600
+CREATE_ATTEMPTS = 6
 
 
 class StoreError(RuntimeError):
@@ -143,17 +144,22 @@ class Store:
             aside.unlink(missing_ok=True)
 
     def _create_remote(self, path: str, content: bytes) -> bool:
-        try:
-            self._fs.pipe_file(path, content, mode="create")
-            return True
-        except FileExistsError:
-            return False
-        except OSError:
-            # Some servers answer the failed precondition with a bare OSError; whoever lost finds the object there.
-            self._fs.invalidate_cache()
-            if self._fs.exists(path):
+        for attempt in range(CREATE_ATTEMPTS):
+            try:
+                self._fs.pipe_file(path, content, mode="create")
+                return True
+            except FileExistsError:
                 return False
-            raise
+            except OSError as error:
+                # Some servers answer the failed precondition with a bare OSError; whoever lost finds the object there.
+                self._fs.invalidate_cache()
+                if self._fs.exists(path):
+                    return False
+                # Amazon's answer while another writer's request is in flight; that one may still fail.
+                if "ConditionalRequestConflict" not in str(error) or attempt + 1 == CREATE_ATTEMPTS:
+                    raise
+                time.sleep(0.1 * 2**attempt)
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
     # Finding
 

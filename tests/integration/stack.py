@@ -132,8 +132,11 @@ class RunningStack:
     def answer(self, flow_run: str, *, approve: bool, reason: str) -> None:
         """What the UI's form of a paused flow run sends."""
         body = {"approve": approve, "reason": reason}
-        answered = self.post(f"/flow_runs/{flow_run}/resume", run_input=body)
-        assert answered["status"] == "ACCEPT", answered
+
+        def is_accepted() -> bool:  # the form is there a moment after the state
+            return bool(self.post(f"/flow_runs/{flow_run}/resume", run_input=body)["status"] == "ACCEPT")
+
+        wait_until(is_accepted, "the answer to be accepted", 30.0)
 
     def processes(self, marker: str) -> list[int]:
         """Processes with the marker on their command line."""
