@@ -18,8 +18,8 @@ from infra.artifacts import Checkpoint, Dataset, Manifest, Parent, Report
 from infra.config import ConfigError
 from infra.graph import build_graph
 from infra.lineage_page import lineage_page
-from infra.lookup import steps_of_run, with_ancestors
-from infra.run import RUNS, Run, StepDetails, StepRecord
+from infra.lookup import with_ancestors
+from infra.run import RUNS, Run, StepDetails, StepRecord, read_run
 from infra.runtime import Runtime, give_s3_to_mlflow
 
 EXPERIMENT = "posttrain"
@@ -161,7 +161,7 @@ class MlflowLineage:
             self._add_inputs(self.run_id, datasets=shown)
 
     def _add_inputs(self, run: str, **inputs: Any) -> None:
-        """MLflow looks for a dataset and then inserts it; of two processes at that, one fails, and finds it next time."""
+        """MLflow looks for a dataset, then inserts it; of two processes at that one fails, and finds it next time."""
         for is_last in (False, False, True):
             try:
                 self._client.log_inputs(run, **inputs)
@@ -279,7 +279,8 @@ class MlflowLineage:
         """Show the outcome on the parent run: the last checkpoint, and the page; then end it."""
         try:
             # Of all processes of the run; those of a replayed run are in memory only.
-            self._show_outcome(steps_of_run(self._store, self._run.id) or self._run.records)
+            recorded = read_run(self._store, self._run.id)
+            self._show_outcome(recorded.steps if recorded and recorded.steps else self._run.records)
         finally:
             self._client.set_terminated(self.run_id, status=status, end_time=_ms(ended))
 

@@ -15,7 +15,7 @@ from infra.artifacts import Artifact, Manifest
 from infra.config import ConfigError
 from infra.fingerprint import file_digest, fingerprint
 from infra.graph import Graph
-from infra.run import RUNS, RunRecord, StepRecord, read_runs
+from infra.run import read_runs
 from infra.store import Store
 
 MIN_HEX = 6
@@ -297,11 +297,3 @@ def with_ancestors(store: Store, starts: Iterable[Manifest]) -> Iterator[Manifes
             seen.add(key)
             found = store.find(steps[key], key)
             waiting.extend([found] if found is not None else [])
-
-
-def steps_of_run(store: Store, run_id: str) -> list[StepRecord]:
-    """What all processes of a run did, in the order in which they ended it; reads no other run."""
-    names = [name for name in store.notes(f"{RUNS}/{run_id}") if name.endswith(".json")]
-    contents = (store.read_note(name) for name in names if not name.endswith("/report.json"))
-    records = (RunRecord.model_validate_json(content) for content in contents if content is not None)
-    return sorted((step for record in records for step in record.steps), key=lambda step: step.at)

@@ -58,7 +58,7 @@ class Window:
         """Keep what the window shows, as a test artifact."""
         self._pictures.mkdir(parents=True, exist_ok=True)
         path = self._pictures / f"{name}.png"
-        self.page.screenshot(path=path)
+        self.page.screenshot(path=path, animations="disabled")
         return path
 
 

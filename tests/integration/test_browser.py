@@ -165,7 +165,7 @@ def test_the_artifacts_tab_shows_report_funnel_cost_and_the_way_to_mlflow(
 
 
 CARDS = {
-    "smoke-funnel": ("Funnel: every raw row, by source and reason", "gsm8k_train", "leak_exact"),
+    "smoke-funnel": ("Funnel: every raw row, by source and reason", "gsm8k_train", "leak"),
     "smoke-report": ("scores, in points, with 95 % intervals", "grpo-2", f"avg@{AFTER}"),
     "smoke-cost": ("Cost of run",),
 }

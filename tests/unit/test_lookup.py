@@ -16,11 +16,10 @@ from infra.lookup import (
     find_artifact,
     find_key,
     find_manifest,
-    steps_of_run,
     text_of,
     with_ancestors,
 )
-from infra.run import Run
+from infra.run import Run, read_run
 from infra.store import Store
 from tests.unit.traced_store import Threshold, call, new_run, run_pipeline, traced_corpus
 
@@ -154,4 +153,6 @@ def test_the_steps_of_a_run_are_those_of_all_its_processes(run: Run, tmp_path: P
     for part, steps in halves.items():
         store.note(f"runs/by-id/{run.id}/{part}.json", json.dumps(record | {"steps": steps}).encode())
     (Path(store.uri) / f"runs/by-id/{run.id}/all.json").unlink()
-    assert [step.label for step in steps_of_run(store, run.id)] == [step.label for step in run.records]
+    joined = read_run(store, run.id)
+    assert joined is not None
+    assert [step.label for step in joined.steps] == [step.label for step in run.records]
