@@ -29,6 +29,7 @@ class Contest(NamedTuple):
     peers: dict[str, Callable[[], object]]
     limit: Callable[[], object]
     limit_name: str
+    runs: int = RUNS
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -44,15 +45,21 @@ def hold(contest: Contest) -> Table:
         assert peer() == expected, f"{contest.title}: {name} gives another result"
     entries = {"ours": contest.ours, **contest.peers, f"limit: {contest.limit_name}": contest.limit}
     seconds: dict[str, list[float]] = {name: [] for name in entries}
-    for _ in range(RUNS):
+    for _ in range(contest.runs):
         for name, work in entries.items():
             seconds[name].append(timed(work))
-    table = Table(title=f"{contest.title} ({RUNS} runs in turn)", title_justify="left")
+    table = Table(title=f"{contest.title} ({contest.runs} runs in turn)", title_justify="left")
     for column in ("", f"{contest.unit}/s", "median s", "min s", "max s"):
         table.add_column(column, justify="right" if column else "left")
     for name, runs in seconds.items():
         rate = contest.amount / median(runs)
-        table.add_row(name, f"{rate:,.0f}", f"{median(runs):.3f}", f"{min(runs):.3f}", f"{max(runs):.3f}")
+        table.add_row(
+            name,
+            f"{rate:,.0f}" if rate >= 10 else f"{rate:.3f}",
+            f"{median(runs):.3f}",
+            f"{min(runs):.3f}",
+            f"{max(runs):.3f}",
+        )
     return table
 
 
