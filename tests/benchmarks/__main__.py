@@ -53,13 +53,8 @@ def hold(contest: Contest) -> Table:
         table.add_column(column, justify="right" if column else "left")
     for name, runs in seconds.items():
         rate = contest.amount / median(runs)
-        table.add_row(
-            name,
-            f"{rate:,.0f}" if rate >= 10 else f"{rate:.3f}",
-            f"{median(runs):.3f}",
-            f"{min(runs):.3f}",
-            f"{max(runs):.3f}",
-        )
+        told = f"{rate:,.0f}" if rate >= 10 else f"{rate:.3f}"
+        table.add_row(name, told, f"{median(runs):.3f}", f"{min(runs):.3f}", f"{max(runs):.3f}")
     return table
 
 

@@ -1,4 +1,4 @@
-"""S1: `posttrain up` until both pages answer, beside the two servers started by hand with no pool, worker or deployment.
+"""S1: `posttrain up` until both pages answer, beside the two servers started by hand without all the rest.
 
 Each run brings a stack up and down again in a fresh folder; what the stack holds in memory when idle is told once.
 """
