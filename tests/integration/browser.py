@@ -96,6 +96,7 @@ def submit(window: Window, name: str) -> str:
     window.page.get_by_role("button", name="Submit").click()
     window.page.get_by_role("link", name=name, exact=True).first.click()
     window.page.wait_for_url(re.compile("/runs/flow-run/"))
+    window.page.get_by_text("Subflow Runs", exact=True).wait_for()
     found = re.search("/runs/flow-run/([0-9a-f-]{36})", window.page.url)
     assert found, window.page.url
     return found[1]
