@@ -24,6 +24,7 @@ def show_outcome(checkpoint: Checkpoint, reports: Sequence[Report]) -> None:
     show("funnel", f"# Funnel: every raw row, by source and reason\n\n{funnel_table(report.funnel)}")
     show("cost", cost_card(costs_of(run_record(run))))
     if run.lineage is not None:
+        run.lineage.describe(report_card(report))
         link("mlflow", run.lineage.url, f"run {run.id} in MLflow: inputs, models, curves, lineage.html")
 
 

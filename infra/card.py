@@ -20,15 +20,15 @@ def render_card(manifest: Manifest, notes: Sequence[str], curves: Mapping[str, S
 
 
 def funnel_table(funnel: Mapping[str, Mapping[str, int]]) -> str:
-    """Rows by source and reason; empty text for an empty funnel."""
+    """A line a source, with why its rows left, most frequent first; empty text for an empty funnel."""
     if not funnel:
         return ""
-    reasons = sorted({reason for counts in funnel.values() for reason in counts} - {"kept"})
-    header = ["source", "in", "kept", *reasons]
-    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    lines = ["| source | in | kept | dropped | reasons |", "| --- | ---: | ---: | ---: | --- |"]
     for source, counts in sorted(funnel.items()):
-        cells = [source, sum(counts.values()), counts.get("kept", 0), *(counts.get(r, 0) for r in reasons)]
-        lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
+        dropped = sorted(((r, n) for r, n in counts.items() if r != "kept"), key=lambda pair: (-pair[1], pair[0]))
+        reasons = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in dropped)
+        numbers = (sum(counts.values()), counts.get("kept", 0), sum(count for _, count in dropped))
+        lines.append(f"| {source} | " + " | ".join(f"{number:,}" for number in numbers) + f" | {reasons} |")
     return "\n".join(lines)
 
 

@@ -12,7 +12,7 @@ def show(key: str, markdown: str) -> None:
     run = require_run()
     if run.planning:
         return
-    create_markdown_artifact(key=artifact_key(run.name, key), markdown=markdown)
+    create_markdown_artifact(key=artifact_key(run.name, key), markdown=markdown, description=f"run {run.id}")
     if run.lineage is not None:
         run.lineage.show(f"{key}.md", markdown)
 
@@ -21,7 +21,7 @@ def link(key: str, url: str, text: str) -> None:
     """Show a link on the page of the flow run that calls."""
     from prefect.artifacts import create_link_artifact
 
-    create_link_artifact(key=artifact_key(require_run().name, key), link=url, link_text=text)
+    create_link_artifact(key=artifact_key(require_run().name, key), link=url, link_text=text, description=text)
 
 
 def artifact_key(*parts: str) -> str:

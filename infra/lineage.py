@@ -138,6 +138,10 @@ class MlflowLineage:
         """Keep a text file with the run."""
         self._client.log_text(self.run_id, text, name)
 
+    def describe(self, markdown: str) -> None:
+        """What the run's page says on top."""
+        self._client.set_tag(self.run_id, "mlflow.note.content", markdown)
+
     def _log_config(self, child: str, manifest: Manifest) -> None:
         from mlflow.entities import Param
 

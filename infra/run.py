@@ -69,6 +69,9 @@ class Lineage(Protocol):
     def show(self, name: str, text: str) -> None:
         """Keep a text file with the run."""
 
+    def describe(self, markdown: str) -> None:
+        """Say on top of the run's page what it came to."""
+
     def set_alias(self, manifest: Manifest, model_name: str, alias: str) -> None:
         """Register a checkpoint, and point an alias at it."""
 

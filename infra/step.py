@@ -334,4 +334,5 @@ def _show_card(run: Run, record: StepRecord) -> None:
 
     manifest = run.store.manifest(record.artifact)
     card = _read_details(run, manifest).card or "(no card)"
-    create_markdown_artifact(key=artifact_key(run.name, record.label), markdown=card)
+    told = f"{record.rows_in:,} rows in, {record.rows_out:,} out; run {run.id}" if record.rows_out else f"run {run.id}"
+    create_markdown_artifact(key=artifact_key(run.name, record.label), markdown=card, description=told)

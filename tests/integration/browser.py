@@ -28,7 +28,6 @@ MISSING_BY_THEMSELVES = ("/favicon.ico", "/favicon-dark.ico", "/ico/undefined.sv
 NOISE = (
     "Failed to load resource",  # told as an answer already
     "ResizeObserver loop",  # the browser's own remark about MLflow's tables: they are drawn in the next frame
-    "Not allowed to load local resource: blob:",  # an address within MLflow's frame; the click still counts
 )
 
 

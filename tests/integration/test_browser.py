@@ -268,7 +268,7 @@ def test_clicks_lead_from_the_checkpoint_to_a_raw_source_and_back(
 
 def test_the_automation_the_schedule_and_the_pools_are_shown(stack: RunningStack, window: Window) -> None:
     shown = {
-        "automations": ("train-on-new-data", "no heartbeat, so crashed"),
+        "automations": ("train when a data version is published", "no heartbeat, so crashed"),
         "deployments": ("recurate", "At 03:00 AM every day"),
         "work-pools": ("cpu", "llm", "gpu-rollout", "gpu-train"),
         "work-pools/work-pool/gpu-train": ("Ready",),

@@ -61,18 +61,18 @@ def test_a_card_tells_identity_funnel_curves_and_notes() -> None:
     title, identity, funnel, curves, note = card.split("\n\n")
     assert title == "# queries"
     assert identity == f"dataset `{manifest.digest[:16]}` by step `merge` v2"
-    assert funnel.splitlines()[-1] == "| x | 1 | 1 |"
+    assert funnel.splitlines()[-1] == "| x | 1 | 1 | 0 |  |"
     assert curves.splitlines()[-1] == "| loss | 2 | 2 | 0.5 |"
     assert note == "a note"
 
 
-def test_a_funnel_table_has_a_column_for_every_reason() -> None:
-    table = funnel_table({"b": {"kept": 1, "url": 2}, "a": {"image": 3}})
+def test_a_funnel_table_has_a_line_for_every_source_with_its_reasons() -> None:
+    table = funnel_table({"b": {"kept": 1000, "url": 2, "leak_exact": 5}, "a": {"image": 3}})
     assert table.splitlines() == [
-        "| source | in | kept | image | url |",
-        "| --- | --- | --- | --- | --- |",
-        "| a | 3 | 0 | 3 | 0 |",
-        "| b | 3 | 1 | 0 | 2 |",
+        "| source | in | kept | dropped | reasons |",
+        "| --- | ---: | ---: | ---: | --- |",
+        "| a | 3 | 0 | 3 | image 3 |",
+        "| b | 1,007 | 1,000 | 7 | leak exact 5, url 2 |",
     ]
     assert funnel_table({}) == ""
 
