@@ -133,9 +133,10 @@ def test_the_dispatcher_finds_what_the_worker_left(
     def run_deployment(name: str, parameters: Mapping[str, Any], **_: Any) -> Any:
         assert name == "copy-queries/copy-queries"
         run_deployed(copy_queries, json.loads(json.dumps(parameters)))
-        return SimpleNamespace(state=Completed())
+        return SimpleNamespace(id="f1")
 
     monkeypatch.setattr("prefect.deployments.run_deployment", run_deployment)
+    monkeypatch.setattr("infra.dispatch._wait_for", lambda flow_run: SimpleNamespace(id=flow_run, state=Completed()))
     queries = world.make("queries").model_copy(update={"name": "prompts grpo-1"})
     arguments = {"queries": queries, "recipe": Recipe(), "times": 4}
     run = Run("recipe", Runtime(store=str(tmp_path / "store")), id_="a-run", part="post-train")

@@ -57,6 +57,8 @@ def test_scores_are_those_of_the_plain_model(scorer):
 
 @pytest.mark.parametrize("max_tokens", [8, 16, 1000])
 def test_gradients_of_uneven_micro_batches_add_up_to_the_whole(scorer, max_tokens):
+    scorer.double()  # in float32 the order of sums shows at 4e-6 on some processors
+
     def gradient(batches):
         scorer.zero_grad()
         for indices in batches:
@@ -65,7 +67,7 @@ def test_gradients_of_uneven_micro_batches_add_up_to_the_whole(scorer, max_token
         return torch.cat([p.grad.flatten() for p in scorer.parameters()])
 
     parts = gradient(micro_batches([sequence.num_tokens for sequence in SEQUENCES], max_tokens))
-    assert torch.allclose(parts, gradient([[0, 1, 2]]), atol=1e-6)
+    assert torch.allclose(parts, gradient([[0, 1, 2]]), atol=1e-10)
 
 
 def test_scoring_in_pieces_changes_neither_values_nor_gradients(scorer, monkeypatch):
