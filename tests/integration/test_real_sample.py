@@ -20,7 +20,9 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
     store = tmp_path_factory.mktemp("real") / "store"
-    return posttrain("run", "real-sample", "--raw", str(SHARED), "--store", str(store), "--json")
+    # Real rows are what this is about; one step of each stage shows that the phases take them.
+    short = ("--set", "grpo.0.train.steps=1", "--set", "pass_rate.max_prompts=8")
+    return posttrain("run", "real-sample", "--raw", str(SHARED), "--store", str(store), "--json", *short)
 
 
 def test_every_row_of_every_source_is_kept_or_dropped_with_a_reason(ended: Ended) -> None:
