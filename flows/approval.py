@@ -8,8 +8,7 @@ from flows.recipe import Recipe
 from infra.artifacts import Dataset
 from infra.cards import show
 from infra.config import ConfigError
-from infra.phase import RefusedError
-from infra.run import require_run
+from infra.run import RefusedError, require_run
 
 # A run that nobody answers ends after a week.
 TIMEOUT_S = 7 * 24 * 3600

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from infra.dispatch import PoolDispatcher, result_note, while_needed
+from infra.dispatch import PoolDispatcher, Ticket, result_note, while_needed
 from infra.passing import encode
-from infra.run import Run, active
+from infra.run import RefusedError, Run, active
 from infra.runtime import worker_runtime
 
 if TYPE_CHECKING:
-    from infra.phase import Phase, Ticket
+    from infra.phase import Phase
 
 
 def run_deployed(phase: Phase[Any, Any], given: Mapping[str, Any]) -> Any:
@@ -23,8 +23,6 @@ def run_deployed(phase: Phase[Any, Any], given: Mapping[str, Any]) -> Any:
         ConfigError: a field that cannot be used.
     """
     from prefect.states import Cancelled
-
-    from infra.phase import RefusedError, Ticket
 
     ticket = Ticket.model_validate(given["ticket"]) if given.get("ticket") else None
     with _opened(phase, given, ticket) as run:

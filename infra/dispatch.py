@@ -14,7 +14,9 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+from pydantic import Field
 
+from infra.config import Config
 from infra.passing import encode
 from infra.run import Run
 
@@ -25,6 +27,15 @@ WORKER_GRACE_S = 15.0
 
 class DispatchError(RuntimeError):
     """A phase's flow run that did not complete."""
+
+
+class Ticket(Config):
+    """What makes a flow run part of a run that began in another process."""
+
+    run: str = Field(description="id of the run")
+    part: str = Field(description="name of this call within the run")
+    lineage: str = Field(description="the run's parent in MLflow")
+    parent: str = Field(description="the flow run that waits for this one; when it ends, this one ends")
 
 
 def deployment_of(phase: str) -> str:
@@ -68,10 +79,10 @@ class PoolDispatcher:
 
         self._calls[phase] += 1
         part = f"{phase}-{self._calls[phase]}"
-        ticket = {"run": self._run.id, "part": part, "lineage": self._lineage, "parent": self._flow_run}
+        ticket = Ticket(run=self._run.id, part=part, lineage=self._lineage, parent=self._flow_run)
         made: Any = run_deployment(
             deployment_of(phase),
-            parameters={name: encode(value) for name, value in arguments.items()} | {"ticket": ticket},
+            parameters={name: encode(value) for name, value in arguments.items()} | {"ticket": encode(ticket)},
             flow_run_name=f"{self._run.name} {part}",
             idempotency_key=f"{self._run.id}/{part}/{self._attempt}",
             tags=[f"recipe:{self._run.name}", f"run:{self._run.id}"],

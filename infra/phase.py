@@ -16,7 +16,8 @@ from typing import Annotated, Any, Generic, ParamSpec, TypeVar, cast, get_args, 
 from pydantic import Field
 from pydantic.fields import FieldInfo
 
-from infra.config import Config, ConfigError
+from infra.config import ConfigError
+from infra.dispatch import Ticket
 from infra.passing import decode, form_of
 from infra.run import Run, current_run, in_phase
 from infra.runtime import Runtime
@@ -27,19 +28,6 @@ Result = TypeVar("Result")
 
 class PhaseError(RuntimeError):
     """A phase that was called where it cannot work, or whose flow run did not complete."""
-
-
-class RefusedError(RuntimeError):
-    """A person refused; the run ends in state Refused with the reason that was given."""
-
-
-class Ticket(Config):
-    """What makes a flow run part of a run that began in another process."""
-
-    run: str = Field(description="id of the run")
-    part: str = Field(description="name of this call within the run")
-    lineage: str = Field(description="the run's parent in MLflow")
-    parent: str = Field(description="the flow run that waits for this one; when it ends, this one ends")
 
 
 ProfileText = Annotated[

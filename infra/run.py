@@ -87,6 +87,10 @@ class Lineage(Protocol):
         """Close the run's record."""
 
 
+class RefusedError(RuntimeError):
+    """A person refused; the run ends in state Refused with the reason that was given."""
+
+
 class Dispatcher(Protocol):
     """Runs phases elsewhere: each as a flow run on its own work pool."""
 

@@ -18,8 +18,8 @@ from infra.artifacts import Dataset
 from infra.config import Config
 from infra.deployed import recipe_name, run_deployed
 from infra.dispatch import PoolDispatcher, result_note
-from infra.phase import RefusedError, phase
-from infra.run import Run, read_runs, require_run
+from infra.phase import phase
+from infra.run import RefusedError, Run, read_runs, require_run
 from infra.runtime import Runtime
 from infra.store import Store
 from tests.unit.small_world import World

@@ -14,8 +14,9 @@ from pydantic import Field, ValidationError
 
 from infra.artifacts import Checkpoint, Dataset
 from infra.config import Config, ConfigError
+from infra.dispatch import Ticket
 from infra.passing import encode
-from infra.phase import Phase, PhaseError, Ticket, phase
+from infra.phase import Phase, PhaseError, phase
 from infra.run import Run, active, require_run
 from infra.runtime import Runtime
 from infra.store import Store

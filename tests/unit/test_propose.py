@@ -17,8 +17,7 @@ from flows.recipe import Recipe, load_recipe
 from infra.aliases import read_alias
 from infra.artifacts import Dataset
 from infra.config import ConfigError
-from infra.phase import RefusedError
-from infra.run import Run, active, read_run
+from infra.run import RefusedError, Run, active, read_run
 from infra.runtime import Runtime
 from infra.store import Store
 from tests.unit.score_board import Board
