@@ -30,7 +30,7 @@ def show_outcome(checkpoint: Checkpoint, reports: Sequence[Report]) -> None:
 
 def report_of(run: Run, checkpoint: Checkpoint, reports: Sequence[Report]) -> RunReport:
     """The report of a run that is about to end."""
-    page = run.lineage.page if run.lineage is not None else ""
+    page = run.lineage.url if run.lineage is not None else ""
     return build_report(run, run_record(run).steps, reports, checkpoint, time.time() - run.started, page)
 
 

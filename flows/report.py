@@ -12,7 +12,7 @@ from rich.table import Table
 from infra.artifacts import Checkpoint, Report, Score
 from infra.config import Config
 from infra.costs import CostSummary, StepCost, cost_summary, step_cost
-from infra.run import PlannedStep, Run, StepRecord
+from infra.run import RUNS, PlannedStep, Run, StepRecord
 from infra.store import Store
 from tasks.benchmark.scores import PairedGain, paired_gain, problem_scores
 
@@ -57,8 +57,9 @@ class RunReport(Config):
     checkpoint: str = Field(description="Hugging Face folder of the last checkpoint")
     checkpoint_digest: str
     store: str
-    mlflow_command: str
-    mlflow_page: str
+    mlflow_command: str = Field(description="opens MLflow on the run; empty where a server shows it already")
+    lineage_page: str = Field(description="the clickable map of everything that the run used and made")
+    mlflow_page: str = Field(description="address of the run's page")
     stand_ins: tuple[str, ...] = Field(description="roles that the scripted stand-in played")
 
 
@@ -83,10 +84,17 @@ def build_report(
         checkpoint=str(run.store.checkout(checkpoint)),
         checkpoint_digest=checkpoint.digest,
         store=run.store.uri,
-        mlflow_command=f"mlflow server --backend-store-uri {run.runtime.mlflow_uri} --port 5000",
-        mlflow_page=f"http://127.0.0.1:5000/{page}",
+        lineage_page=f"{run.store.uri}/{RUNS}/{run.id}/lineage.html",
+        mlflow_command=_mlflow_command(run.runtime.mlflow_uri),
+        mlflow_page=page,
         stand_ins=tuple(sorted(role for role, endpoint in endpoints.items() if endpoint.base_url == "stand-in")),
     )
+
+
+def _mlflow_command(tracking_uri: str) -> str:
+    if tracking_uri.startswith("http"):
+        return ""
+    return f"mlflow server --backend-store-uri {tracking_uri} --port 5000"
 
 
 def step_lines(records: Sequence[StepRecord]) -> tuple[StepLine, ...]:
@@ -155,10 +163,12 @@ def print_report(report: RunReport, console: Console) -> None:
     for name, value in (
         ("checkpoint", report.checkpoint),
         ("store", report.store),
-        ("lineage", report.mlflow_command),
-        ("then open", report.mlflow_page),
+        ("lineage", report.lineage_page),
+        ("MLflow", report.mlflow_command),
+        ("then open" if report.mlflow_command else "open", report.mlflow_page),
     ):
-        console.print(f"  {name:<11} {value}", soft_wrap=True, highlight=False)
+        if value:
+            console.print(f"  {name:<11} {value}", soft_wrap=True, highlight=False)
 
 
 def _steps_table(report: RunReport) -> Table:

@@ -76,10 +76,6 @@ class Lineage(Protocol):
         """Register a checkpoint, and point an alias at it."""
 
     @property
-    def page(self) -> str:
-        """Path of the run's page."""
-
-    @property
     def url(self) -> str:
         """Address of the run's page, where a server shows it."""
 
