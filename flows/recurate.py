@@ -12,7 +12,7 @@ from flows.recipe import Recipe
 from infra.artifacts import Dataset
 from infra.card import funnel_table
 from infra.cards import show
-from infra.data_versions import DataVersion, last_version, publish_version
+from infra.data_versions import DataVersion, is_announced, last_version, mark_announced, publish_version
 from infra.lookup import find_artifact, text_of
 from infra.phase import phase
 from infra.run import Run, require_run
@@ -47,18 +47,25 @@ def _publish(run: Run, curated: Curated, recipe: Recipe, announce: bool) -> None
     before = last_version(run.store, recipe.name)
     if before is not None and (before.queries_digest, before.samples_digest) == _digests(curated):
         show("data-version", f"# Data version {before.number} stands\n\nThe sources gave nothing new.")
-        return
-    diff = None
-    if before is not None:
-        old = find_artifact(run.store, before.queries, recipe.name)
-        assert isinstance(old, Dataset), "a data version names its queries"
-        diff = diff_versions(run.store, old, curated.queries)
-    version = publish_version(run.store, _version(curated, recipe, before, run.id))
-    show("data-version", data_card(version, curated))
+        version, diff = before, None
+    else:
+        diff = _diff(run, before, curated)
+        version = publish_version(run.store, _version(curated, recipe, before, run.id))
+        show("data-version", data_card(version, curated))
     if diff is not None:
         show("data-diff", diff_card(diff))
-    if announce and run.dispatcher is not None:
+    # Asked of a version that stands too: the run that published it may have ended before it could tell.
+    if announce and run.dispatcher is not None and not is_announced(run.store, version):
         _emit(version, diff, recipe)
+        mark_announced(run.store, version)
+
+
+def _diff(run: Run, before: DataVersion | None, curated: Curated) -> VersionDiff | None:
+    if before is None:
+        return None
+    old = find_artifact(run.store, before.queries, recipe=before.recipe)
+    assert isinstance(old, Dataset), "a data version names its queries"
+    return diff_versions(run.store, old, curated.queries)
 
 
 def _digests(curated: Curated) -> tuple[str, str]:

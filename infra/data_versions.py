@@ -41,5 +41,19 @@ def publish_version(store: Store, version: DataVersion) -> DataVersion:
     return version
 
 
+def is_announced(store: Store, version: DataVersion) -> bool:
+    """True when the event that the version is published was emitted."""
+    return store.read_note(_announcement(version)) is not None
+
+
+def mark_announced(store: Store, version: DataVersion) -> None:
+    """Remember that the event was emitted."""
+    store.note(_announcement(version), b"{}")
+
+
+def _announcement(version: DataVersion) -> str:
+    return f"data-versions-announced/{version.recipe}/{version.number:06d}.json"
+
+
 def _text(version: DataVersion) -> bytes:
     return version.model_dump_json(indent=1).encode()

@@ -23,6 +23,7 @@ from infra.run import Run
 POLL_S = 2.0
 # Seconds that the worker gets to end a flow run whose parent is gone, before the process ends itself.
 WORKER_GRACE_S = 15.0
+SIGTERM_GRACE_S = 60.0
 
 
 class DispatchError(RuntimeError):
@@ -102,16 +103,30 @@ class PoolDispatcher:
 
 
 def _wait_for(flow_run: UUID) -> Any:
-    """The flow run once it is over. Patient: the server may be started anew while a training goes on for days."""
+    """The flow run once it is over. Patient: the server may be started anew while a training goes on for days.
+
+    Raises:
+        DispatchError: the server refuses to tell.
+    """
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
         while True:
-            with suppress(OSError, httpx.HTTPError):
+            try:
                 seen = client.read_flow_run(flow_run)
                 if seen.state is not None and seen.state.is_final():
                     return seen
+            except (OSError, httpx.HTTPError) as error:
+                if _is_refusal(error):
+                    raise DispatchError(f"flow run {flow_run} cannot be followed: {error}") from error
             time.sleep(POLL_S)
+
+
+def _is_refusal(error: Exception) -> bool:
+    """True when asking again cannot help."""
+    if not isinstance(error, httpx.HTTPStatusError):
+        return False
+    return error.response.status_code < 500 and error.response.status_code not in (408, 429)
 
 
 def _has_deployment(phase: str) -> bool:
@@ -151,14 +166,32 @@ def _watch(flow_run: UUID, parent: UUID, over: threading.Event) -> None:
 
     with get_client(sync_client=True) as client:
         while not over.wait(POLL_S):
-            try:
-                state = client.read_flow_run(parent).state
-            except (OSError, httpx.HTTPError):  # the server is away for a moment; nothing is known of the parent
-                continue
-            if state is not None and (state.is_final() or state.is_cancelling()):
-                why = f"the flow run that waits for this one is {state.name}"
+            why = _end_of(client, parent)
+            if why is not None:
                 with suppress(OSError, httpx.HTTPError):
                     client.set_flow_run_state(flow_run, Cancelling(message=why))
-                if not over.wait(WORKER_GRACE_S):
-                    os.kill(os.getpid(), signal.SIGTERM)
+                _end_ourselves(over)
                 return
+
+
+def _end_of(client: Any, parent: UUID) -> str | None:
+    """Why nobody waits for us any more; None while somebody does, or while nothing is known."""
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        state = client.read_flow_run(parent).state
+    except ObjectNotFound:
+        return "the flow run that waits for this one was deleted"
+    except (OSError, httpx.HTTPError):  # the server is away for a moment
+        return None
+    if state is not None and (state.is_final() or state.is_cancelling()):
+        return f"the flow run that waits for this one is {state.name}"
+    return None
+
+
+def _end_ourselves(over: threading.Event) -> None:
+    """What the worker does for a cancelled flow run; where it does not, or code of ours does not listen, we do."""
+    for grace_s, number in ((WORKER_GRACE_S, signal.SIGTERM), (SIGTERM_GRACE_S, signal.SIGKILL)):
+        if over.wait(grace_s):
+            return
+        os.kill(os.getpid(), number)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -16,6 +16,7 @@ from pydantic import Field
 from infra.artifacts import AnyArtifact, Manifest
 from infra.config import Config
 from infra.output import Cost, Resources
+from infra.progress import announce
 from infra.runtime import Runtime, storage_options
 from infra.s3 import check_s3
 from infra.store import Store
@@ -121,6 +122,7 @@ class Run:
         self.lineage: Lineage | None = None
         self.dispatcher: Dispatcher | None = None
         self.reason = ""  # why it did not finish, in a sentence
+        self.has_failed = True  # until its end says otherwise
         self.phase = ""
 
     def last_seen(self, label: str) -> dict[str, Any] | None:
@@ -220,26 +222,46 @@ def require_run() -> Run:
 
 @contextmanager
 def active(run: Run) -> Iterator[Run]:
-    """Make `run` the current one; its resources close at the end, its lineage is ended."""
+    """Make `run` the current one; at the end its resources close, and its records in store and lineage are ended."""
     token = _current.set(run)
-    failed = True
-    try:
-        if not run.planning:
-            run.write_record("running")
-        yield run
-        failed = bool(run.reason)
-    except Exception as error:
-        run.reason = f"{type(error).__name__}: {error}"
-        raise
-    finally:
-        _current.reset(token)
+    with ExitStack() as at_end:
+        # Each of these happens whatever becomes of the others; the last pushed is the first done.
+        for work in (_end_lineage, _end_record, _close_resources):
+            at_end.callback(_without_hiding, run, work)
+        at_end.callback(_current.reset, token)
         try:
-            run.resources.close()
-        finally:
             if not run.planning:
-                run.write_record("failed" if failed else "finished")
-            if run.lineage is not None:
-                run.lineage.end(failed)
+                run.write_record("running")
+            yield run
+            run.has_failed = bool(run.reason)
+        except BaseException as error:
+            run.reason = run.reason or f"{type(error).__name__}: {error}".removesuffix(": ")
+            raise
+
+
+def _without_hiding(run: Run, work: Callable[[Run], None]) -> None:
+    """Do a part of a run's end. Its own failure must not stand in the place of the one that ended the run."""
+    try:
+        work(run)
+    except Exception as late:
+        if not run.has_failed:
+            run.has_failed, run.reason = True, f"{type(late).__name__}: {late}"
+            raise
+        announce(run.phase or run.name, "at the end", f"{type(late).__name__}: {late}")
+
+
+def _close_resources(run: Run) -> None:
+    run.resources.close()
+
+
+def _end_record(run: Run) -> None:
+    if not run.planning:
+        run.write_record("failed" if run.has_failed else "finished")
+
+
+def _end_lineage(run: Run) -> None:
+    if run.lineage is not None:
+        run.lineage.end(run.has_failed)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from flows.commands.options import JsonOption, ProfileOption, RawOption, StoreOp
 from infra.config import ConfigError
 
 if TYPE_CHECKING:
+    from infra.runtime import Runtime
     from infra.stack.keeper import StackState
     from infra.stack.plan import Plan
 
@@ -34,7 +35,6 @@ def up(
     profile: ProfileOption = "local", store: StoreOption = None, raw: RawOption = None, as_json: JsonOption = False
 ) -> None:
     """Start Prefect, MLflow, work pools, deployments with their schedules, and workers; print both links."""
-    from infra.runtime import give_s3_to_mlflow
     from infra.stack.keeper import take_lock
     from infra.stack.plan import make_plan, profile_path, worker_profile
 
@@ -47,11 +47,9 @@ def up(
         if profile_path(plan.home).read_text(encoding="utf-8") != wanted:
             raise ConfigError(f"a stack with other settings is up in {plan.home}; `posttrain down` first, then up")
     else:
-        lock.close()
-        _check_ports(plan)
-        profile_path(plan.home).write_text(wanted, encoding="utf-8")
-        give_s3_to_mlflow(runtime)
-        keeper = _start_keeper(plan)
+        with lock:
+            _check_ports(plan)
+            keeper = _start_keeper(plan, runtime, wanted, lock.fileno())
     _wait_until_up(plan, keeper)
     _show_links(plan, time.monotonic() - started, as_json)
 
@@ -71,29 +69,42 @@ def _check_ports(plan: Plan) -> None:
             )
 
 
-def _start_keeper(plan: Plan) -> subprocess.Popen[bytes]:
+def _start_keeper(plan: Plan, runtime: Runtime, profile: str, lock: int) -> subprocess.Popen[bytes]:
+    from infra.runtime import give_s3_to_mlflow
     from infra.stack.keeper import plan_path, state_path
+    from infra.stack.plan import profile_path
 
     state_path(plan.home).unlink(missing_ok=True)
-    # A database's URL may hold a password.
-    plan_path(plan.home).touch(mode=0o600)
-    plan_path(plan.home).write_text(plan.model_dump_json(indent=1), encoding="utf-8")
+    _write_private(profile_path(plan.home), profile)
+    _write_private(plan_path(plan.home), plan.model_dump_json(indent=1))
+    give_s3_to_mlflow(runtime)
     log = plan.log_of("keeper")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "infra.stack.keeper", str(plan.home)],
+            [sys.executable, "-m", "infra.stack.keeper", str(plan.home), str(lock)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=plan.home,
+            pass_fds=(lock,),
             start_new_session=True,  # it outlives this command and its terminal
         )
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Write aside, then rename; for this user alone, since a URL or a key may be in it."""
+    aside = path.with_suffix(".tmp")
+    aside.unlink(missing_ok=True)
+    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    aside.replace(path)
 
 
 def _wait_until_up(plan: Plan, keeper: subprocess.Popen[bytes] | None) -> None:
     """Follow what the keeper tells; `keeper` is its process when it is ours."""
     from infra.progress import progress_bar
+    from infra.stack.keeper import is_kept
 
     deadline = time.monotonic() + UP_TIMEOUT_S
     shown = 0
@@ -105,6 +116,8 @@ def _wait_until_up(plan: Plan, keeper: subprocess.Popen[bytes] | None) -> None:
                 raise ConfigError(f"the stack did not start: {state.error}")
             if ended is not None:
                 raise ConfigError(f"the keeper ended with exit code {ended}; mend what {plan.log_of('keeper')} says")
+            if keeper is None and not is_kept(plan.home):
+                raise ConfigError("the stack that was up has ended meanwhile; give `posttrain up` again")
             num_up = sum(service.state == "up" for service in state.services) if state else 0
             bar.advance(num_up - shown)
             shown = num_up
@@ -145,12 +158,13 @@ def _show_links(plan: Plan, seconds: float, as_json: bool) -> None:
 def status(profile: ProfileOption = "local", store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Show the services, the pools with their workers, and what runs. Exit code 1 when the stack is not up."""
     from infra.stack.inspection import look, status_table
+    from infra.stack.keeper import is_kept
     from infra.stack.plan import make_plan
 
     plan = make_plan(open_runtime(profile, store))
     state = _state(plan.home)
     has_failed = state is not None and state.state == "failed"  # its keeper is gone, and left the reason
-    seen = look(plan, state if has_failed or _is_up(plan) else None)
+    seen = look(plan, state if has_failed or is_kept(plan.home) else None)
     if as_json:
         print(seen.model_dump_json(indent=1))
     else:
@@ -159,15 +173,6 @@ def status(profile: ProfileOption = "local", store: StoreOption = None, as_json:
         console.print(f"Prefect {plan.prefect_url}    MLflow {plan.mlflow_url}", highlight=False)
     if seen.state != "up":
         raise typer.Exit(1)
-
-
-def _is_up(plan: Plan) -> bool:
-    from infra.stack.keeper import take_lock
-
-    lock = take_lock(plan.home)
-    if lock is not None:
-        lock.close()
-    return lock is None
 
 
 ServiceArgument = Annotated[str | None, typer.Argument(help="Which service's log; by default a few lines of each.")]
@@ -198,20 +203,26 @@ def logs(
 @app.command(epilog="Examples:\n\n  posttrain down\n\n  posttrain down --store FOLDER")
 def down(profile: ProfileOption = "local", store: StoreOption = None) -> None:
     """Cancel what runs, then end the services that `up` started, and nothing else."""
+    import httpx
+
     from infra.stack.inspection import cancel_active
+    from infra.stack.keeper import is_kept
     from infra.stack.plan import make_plan
 
     plan = make_plan(open_runtime(profile, store))
     state = _state(plan.home)
-    if not _is_up(plan) or state is None:
+    if not is_kept(plan.home) or state is None:
         console.print(f"no stack is up in {plan.home}", highlight=False)
         return
-    cancelled = cancel_active(plan.prefect_url)
-    for name in cancelled:
-        errors.print(f"cancelled flow run {name}; run it again and it goes on where it was", highlight=False)
+    try:
+        for name in cancel_active(plan.prefect_url):
+            told = f"cancelled flow run {name}; run it again and it goes on where it was"
+            errors.print(told, highlight=False, markup=False)
+    except httpx.HTTPError as error:  # a server that is ill is one more reason to take the stack down
+        errors.print(f"flow runs could not be cancelled: {error}", highlight=False, markup=False)
     os.kill(state.pid, signal.SIGTERM)
     deadline = time.monotonic() + DOWN_TIMEOUT_S
-    while _is_up(plan):
+    while is_kept(plan.home):
         if time.monotonic() > deadline:
             raise ConfigError(f"the keeper (process {state.pid}) still runs after {DOWN_TIMEOUT_S:.0f} s; kill it")
         time.sleep(0.2)

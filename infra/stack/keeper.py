@@ -30,6 +30,7 @@ from infra.stack.plan import Plan, Service
 START_TIMEOUT_S = 180.0
 POLL_S = 0.25
 MAX_BACKOFF_S = 60.0
+LOCK_PATIENCE_S = 1.0
 
 
 class ServiceState(Config):
@@ -151,7 +152,10 @@ class Keeper:
     def _tell(self, state: Literal["starting", "up", "failed", "stopping"], error: str = "") -> None:
         services = tuple(self._state_of(service) for service in self.plan.services)
         told = StackState(pid=os.getpid(), state=state, started=self._started, error=error, services=services)
-        write_json(state_path(self.plan.home), told.model_dump())
+        try:
+            write_json(state_path(self.plan.home), told.model_dump())
+        except OSError as full:  # a full disk is no reason to end what runs, nor to leave it running at the end
+            print(f"cannot tell that the stack is {state}: {full}", file=sys.stderr, flush=True)
 
     def _state_of(self, service: Service) -> ServiceState:
         child = self._running.get(service.name)
@@ -179,15 +183,36 @@ def plan_path(home: Path) -> Path:
 
 
 def take_lock(home: Path) -> IO[Any] | None:
-    """The lock of a stack's home; None while a keeper holds it."""
+    """The lock of a stack's home, to be handed to its keeper; None while another holds it.
+
+    Patient for a moment: who only looks holds it too, for as long as a look takes.
+    """
     home.mkdir(parents=True, exist_ok=True)
-    lock = (home / "lock").open("w")
+    home.chmod(0o700)  # databases, and a profile that may hold keys
+    lock = (home / "lock").open("a")
+    deadline = time.monotonic() + LOCK_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                lock.close()
+                return None
+            time.sleep(0.05)
+        else:
+            return lock
+
+
+def is_kept(home: Path) -> bool:
+    """True while a keeper lives. Only looks: writes nothing, and needs no right to write."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with (home / "lock").open("r") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
     except BlockingIOError:
-        lock.close()
-        return None
-    return lock
+        return True
+    return False
 
 
 def answers(url: str, timeout_s: float = 5.0) -> bool:
@@ -203,24 +228,22 @@ def answers(url: str, timeout_s: float = 5.0) -> bool:
         connection.close()
 
 
-def main(home: Path) -> int:
-    """Keep the stack whose plan lies in `home`."""
-    lock = take_lock(home)
-    if lock is None:
-        print(f"a stack is up in {home} already", file=sys.stderr)
-        return 1
-    keeper = Keeper(Plan.model_validate_json(plan_path(home).read_text(encoding="utf-8")))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, keeper.request_stop)
-    try:
-        keeper.keep()
-    except (StackError, OSError) as error:
-        keeper.fail(str(error))
-        return 1
-    with suppress(FileNotFoundError):
-        state_path(home).unlink()
-    return 0
+def main(home: Path, lock_fd: int) -> int:
+    """Keep the stack whose plan lies in `home`; the lock that `up` took is ours as long as we live."""
+    os.set_inheritable(lock_fd, False)
+    with os.fdopen(lock_fd, "a"):
+        keeper = Keeper(Plan.model_validate_json(plan_path(home).read_text(encoding="utf-8")))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, keeper.request_stop)
+        try:
+            keeper.keep()
+        except (StackError, OSError) as error:
+            keeper.fail(str(error))
+            return 1
+        with suppress(FileNotFoundError):
+            state_path(home).unlink()
+        return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))

@@ -229,6 +229,31 @@ def test_a_child_is_cancelled_once_its_parent_is_gone(
     assert kills == []  # it ended within the worker's grace
 
 
+def test_a_child_is_cancelled_when_its_parent_was_deleted(
+    monkeypatch: pytest.MonkeyPatch, kills: list[tuple[int, int]]
+) -> None:
+    server = _watched(monkeypatch, Running(), ObjectNotFound(http_exc=None))
+    with while_needed(OWN, str(PARENT)):
+        assert server.told.wait(10)
+    ((_, state),) = server.set_states
+    assert state.message == "the flow run that waits for this one was deleted"
+
+
+def test_a_child_that_does_not_listen_is_killed(monkeypatch: pytest.MonkeyPatch, kills: list[tuple[int, int]]) -> None:
+    monkeypatch.setattr(infra.dispatch, "SIGTERM_GRACE_S", 0.2)
+    _watched(monkeypatch, Cancelled())
+    with while_needed(OWN, str(PARENT)):
+        assert _eventually(lambda: len(kills) == 2)
+    assert [number for _, number in kills] == [signal.SIGTERM, signal.SIGKILL]
+
+
+def test_a_server_that_refuses_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = httpx.Response(403)
+    _watched(monkeypatch, httpx.HTTPStatusError("no", request=httpx.Request("GET", "http://x"), response=answer))
+    with pytest.raises(DispatchError, match="cannot be followed"):
+        infra.dispatch._wait_for(PARENT)
+
+
 def test_a_child_whose_worker_does_not_end_it_ends_itself(
     monkeypatch: pytest.MonkeyPatch, kills: list[tuple[int, int]]
 ) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -163,6 +164,24 @@ def test_lineage_is_ended_also_when_the_run_fails(runtime: Runtime) -> None:
         except KeyError:
             pass
     assert FakeLineage.ended == [False, True]
+
+
+@pytest.mark.parametrize("ended_by", [ValueError("the step"), KeyboardInterrupt(), None])
+def test_what_fails_at_the_end_hides_nothing_and_stops_nothing(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, ended_by: BaseException | None
+) -> None:
+    """A pool that does not close: the run's own failure is told, and record and lineage are ended all the same."""
+    ended: list[bool] = []
+    run = Run("smoke", runtime)
+    run.lineage = SimpleNamespace(end=ended.append)  # type: ignore[assignment]
+    monkeypatch.setattr(run.resources, "close", lambda: (_ for _ in ()).throw(OSError("a pool that does not close")))
+    with pytest.raises(type(ended_by) if ended_by else OSError), active(run):
+        if ended_by:
+            raise ended_by
+    record = read_one(run)
+    assert record.state == "failed"
+    assert record.reason.startswith(type(ended_by).__name__ if ended_by else "OSError: a pool that does not close")
+    assert ended == [True]
 
 
 def test_phases_inside_phases(runtime: Runtime) -> None:

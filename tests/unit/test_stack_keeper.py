@@ -17,7 +17,16 @@ import pytest
 
 import infra.stack.keeper
 from infra.process import free_port
-from infra.stack.keeper import Keeper, StackError, StackState, answers, main, plan_path, state_path, take_lock
+from infra.stack.keeper import (
+    Keeper,
+    StackError,
+    StackState,
+    answers,
+    is_kept,
+    plan_path,
+    state_path,
+    take_lock,
+)
 from infra.stack.plan import Plan, Service
 
 ROOT = Path(infra.stack.keeper.__file__).parents[2]
@@ -303,8 +312,12 @@ def test_a_stop_within_the_setup_ends_it(home: Path, journal: Path) -> None:
 def process(plan: Plan) -> Iterator[subprocess.Popen[bytes]]:
     plan.home.mkdir(parents=True, exist_ok=True)
     plan_path(plan.home).write_text(plan.model_dump_json())
-    command = [sys.executable, "-m", "infra.stack.keeper", str(plan.home)]
-    keeper = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    lock = take_lock(plan.home)
+    assert lock is not None
+    with lock:  # handed over, as `up` does
+        fd = lock.fileno()
+        command = [sys.executable, "-m", "infra.stack.keeper", str(plan.home), str(fd)]
+        keeper = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, pass_fds=(fd,))
     try:
         yield keeper
     finally:
@@ -313,10 +326,7 @@ def process(plan: Plan) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def lock_is_free(home: Path) -> bool:
-    lock = take_lock(home)
-    if lock is not None:
-        lock.close()
-    return lock is not None
+    return not is_kept(home)
 
 
 def test_sigterm_ends_workers_then_servers_and_frees_the_lock(home: Path, journal: Path) -> None:
@@ -327,8 +337,7 @@ def test_sigterm_ends_workers_then_servers_and_frees_the_lock(home: Path, journa
         state = state_of(home)
         assert state is not None
         assert state.pid == keeper.pid
-        assert main(home) == 1  # a second keeper leaves the first alone
-        assert is_up(home)
+        assert take_lock(home) is None  # so no second keeper can begin
         keeper.send_signal(signal.SIGTERM)
         assert keeper.wait(30) == 0
     assert events(journal)[2:] == ["worker ended", "server ended"]
@@ -386,3 +395,28 @@ def test_only_a_200_is_an_answer(home: Path) -> None:
     with kept(plan_of(home, [server])):
         assert eventually(lambda: answers(server.health or ""))
         assert not answers(f"{server.health}no-such-page")
+
+
+def test_a_full_disk_ends_nothing_and_hides_no_end(
+    home: Path, journal: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with kept(plan_of(home, [], workers=[stays("worker", journal)])) as keeping:
+        assert eventually(lambda: events(journal) == ["worker began"])
+        monkeypatch.setattr("infra.stack.keeper.write_json", full)
+        keeping.stop()
+    assert keeping.error is None
+    assert events(journal) == ["worker began", "worker ended"]
+    assert "cannot tell that the stack is stopping: [Errno 28]" in capsys.readouterr().err
+
+
+def test_a_look_writes_nothing(tmp_path: Path) -> None:
+    assert not is_kept(tmp_path / "no stack here")
+    assert list(tmp_path.iterdir()) == []
+    lock = take_lock(tmp_path)
+    assert lock is not None
+    assert is_kept(tmp_path)
+    lock.close()
+    assert not is_kept(tmp_path)
