@@ -166,6 +166,12 @@ def test_lineage_is_ended_also_when_the_run_fails(runtime: Runtime) -> None:
     assert FakeLineage.ended == [False, True]
 
 
+def end_by(run: Run, error: BaseException | None) -> None:
+    with active(run):
+        if error:
+            raise error
+
+
 @pytest.mark.parametrize("ended_by", [ValueError("the step"), KeyboardInterrupt(), None])
 def test_what_fails_at_the_end_hides_nothing_and_stops_nothing(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch, ended_by: BaseException | None
@@ -175,9 +181,8 @@ def test_what_fails_at_the_end_hides_nothing_and_stops_nothing(
     run = Run("smoke", runtime)
     run.lineage = SimpleNamespace(end=ended.append)  # type: ignore[assignment]
     monkeypatch.setattr(run.resources, "close", lambda: (_ for _ in ()).throw(OSError("a pool that does not close")))
-    with pytest.raises(type(ended_by) if ended_by else OSError), active(run):
-        if ended_by:
-            raise ended_by
+    with pytest.raises(type(ended_by) if ended_by else OSError):
+        end_by(run, ended_by)
     record = read_one(run)
     assert record.state == "failed"
     assert record.reason.startswith(type(ended_by).__name__ if ended_by else "OSError: a pool that does not close")
