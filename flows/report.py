@@ -13,6 +13,7 @@ from infra.artifacts import Checkpoint, Report, Score
 from infra.config import Config
 from infra.costs import CostSummary, StepCost, cost_summary, step_cost
 from infra.run import RUNS, PlannedStep, Run, StepRecord
+from infra.runtime import without_password
 from infra.store import Store
 from tasks.benchmark.scores import PairedGain, paired_gain, problem_scores
 
@@ -54,7 +55,7 @@ class RunReport(Config):
         description="source → {reason or `kept`: raw rows}, over all curation steps"
     )
     cost: CostSummary
-    checkpoint: str = Field(description="Hugging Face folder of the last checkpoint")
+    checkpoint: str = Field(description="Hugging Face folder of the last checkpoint; in a bucket its address")
     checkpoint_digest: str
     store: str
     mlflow_command: str = Field(description="opens MLflow on the run; empty where a server shows it already")
@@ -81,7 +82,7 @@ def build_report(
         scores=_score_lines(run.store, reports),
         funnel=total_funnel(records),
         cost=run_cost(records),
-        checkpoint=str(run.store.checkout(checkpoint)),
+        checkpoint=_checkpoint_place(run.store, checkpoint),
         checkpoint_digest=checkpoint.digest,
         store=run.store.uri,
         lineage_page=f"{run.store.uri}/{RUNS}/{run.id}/lineage.html",
@@ -91,9 +92,16 @@ def build_report(
     )
 
 
+def _checkpoint_place(store: Store, checkpoint: Checkpoint) -> str:
+    """A folder costs links in a local store; from a bucket it would fetch all weights only to be named."""
+    return str(store.checkout(checkpoint)) if store.is_local else checkpoint.uri
+
+
 def _mlflow_command(tracking_uri: str) -> str:
     if tracking_uri.startswith("http"):
         return ""
+    if without_password(tracking_uri) != tracking_uri:  # a report is stored and shown
+        return 'mlflow server --backend-store-uri "$MLFLOW_BACKEND_STORE_URI" --port 5000'
     return f"mlflow server --backend-store-uri {tracking_uri} --port 5000"
 
 

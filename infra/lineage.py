@@ -20,13 +20,14 @@ from infra.graph import build_graph
 from infra.lineage_page import lineage_page
 from infra.lookup import with_ancestors
 from infra.run import RUNS, Run, StepDetails, StepRecord, read_run
-from infra.runtime import Runtime, give_s3_to_mlflow
+from infra.runtime import Runtime, give_s3_to_mlflow, without_password
 
 EXPERIMENT = "posttrain"
 PAGE = "lineage.html"
 # MLflow refuses a dataset digest over 36 characters; 32 hex digits are 128 bits.
 DIGEST_CHARS = 32
 BATCH = 1000
+BEHIND_SERVER = "mlflow-artifacts:"
 # How SQLite and PostgreSQL say that somebody else has just inserted the row.
 _TAKEN = ("UNIQUE constraint failed", "duplicate key value")
 
@@ -55,11 +56,7 @@ class Tracking:
                 found = self.client.get_experiment_by_name(EXPERIMENT)  # another process of ours was quicker
                 if found is None:
                     raise
-        if runtime.artifact_root is not None and found.artifact_location != location:
-            raise ConfigError(
-                f"artifact_root {location}: MLflow at {runtime.mlflow_uri} has kept artifacts in "
-                f"{found.artifact_location} since its first run; name that, or another tracking_uri"
-            )
+        check_place(runtime, found.artifact_location)
         return str(found.experiment_id)
 
     def find_parent(self, run: str) -> str | None:
@@ -82,6 +79,27 @@ class Tracking:
             page = self.client.search_runs([self.experiment_id], filter_string=query, page_token=page.token)
             found += page
         return found
+
+
+def check_place(runtime: Runtime, kept_in: str) -> None:
+    """Refuse an experiment whose artifacts this process cannot reach, or that keeps them where the profile does not.
+
+    Raises:
+        ConfigError: `kept_in`, the experiment's place, is only for a server, or not the profile's artifact_root.
+    """
+    shown = without_password(runtime.mlflow_uri)
+    if kept_in.startswith(BEHIND_SERVER):
+        # Made over HTTP without a place of its own: whoever asks the server reaches it, and nobody else.
+        if not runtime.has_tracking_server:
+            raise ConfigError(
+                f"MLflow at {shown} keeps its artifacts behind a server ({kept_in}), so its database alone is not "
+                f'enough; `posttrain up`, then set tracking_uri = "{runtime.stack.mlflow_url}" in the profile'
+            )
+    elif runtime.artifact_root is not None and kept_in != runtime.mlflow_artifacts:
+        raise ConfigError(
+            f"artifact_root {runtime.mlflow_artifacts}: MLflow at {shown} has kept artifacts in {kept_in} since its "
+            "first run; name that, or another tracking_uri"
+        )
 
 
 class MlflowLineage:
@@ -315,9 +333,8 @@ class MlflowLineage:
 
     @property
     def url(self) -> str:
-        """Address of the run's page: on the tracking server, or where `mlflow server` shows a database by default."""
-        uri = self._run.runtime.mlflow_uri
-        return f"{uri if uri.startswith('http') else 'http://127.0.0.1:5000'}/{self.page}"
+        """Address of the run's page for a browser."""
+        return f"{self._run.runtime.mlflow_shown_at}/{self.page}"
 
 
 def _ms(seconds: float) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -22,6 +23,12 @@ QUIET = {
     "VLLM_NO_USAGE_STATS": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
+
+# The pools that deployments/prefect.yaml names.
+POOLS = ("cpu", "llm", "gpu-rollout", "gpu-train")
+# Flow runs that wait on `cpu` for phases of theirs, by the limits of prefect.yaml: post-train 2, on real samples 2,
+# train-on-new-data 1, recurate 1.
+NUM_PARENTS = 6
 
 S3Option = Literal["endpoint_url", "key", "secret", "token", "region"]
 
@@ -97,7 +104,7 @@ class StackRuntime(Config):
             "gpu-rollout": PoolRuntime(limit=2),
             "gpu-train": PoolRuntime(limit=2),
         },
-        description="work pools; `cpu` needs the most room, since post_train waits there while its phases run",
+        description="work pools, the four of them; `cpu` needs 7 places, since parents wait there for their phases",
     )
     workers: tuple[WorkerGroup, ...] = Field(
         default=(
@@ -124,6 +131,21 @@ class StackRuntime(Config):
         return self.public_host or ("127.0.0.1" if self.host == "0.0.0.0" else self.host)
 
     @model_validator(mode="after")
+    def _pools_suffice(self) -> Self:
+        missing = [name for name in POOLS if name not in self.pools]
+        if missing:
+            raise ValueError(
+                f"no pool {', '.join(missing)}; deployments/prefect.yaml needs {', '.join(POOLS)}: name all four"
+            )
+        limit, needed = self.pools["cpu"].limit, NUM_PARENTS + 1
+        if limit < needed:
+            raise ValueError(
+                f"pool cpu: limit {limit} is too small; set at least {needed}: {NUM_PARENTS} parents may wait there "
+                "for their phases, which queue in the same pool, and without a free place all of them wait for ever"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _workers_have_pools(self) -> Self:
         unknown = sorted({worker.pool for worker in self.workers} - self.pools.keys())
         if unknown:
@@ -140,6 +162,9 @@ class Runtime(Config):
     )
     scratch: str | None = Field(default=None, description="local folder for unfinished work; required with S3")
     tracking_uri: str | None = Field(default=None, description="MLflow; by default SQLite inside the store's folder")
+    mlflow_public_url: str | None = Field(
+        default=None, description="where browsers open MLflow, if that is not the tracking_uri: http://localhost:5000"
+    )
     artifact_root: str | None = Field(
         default=None,
         description="where MLflow keeps artifacts: a folder or s3://bucket/prefix; by default beside its database",
@@ -172,11 +197,21 @@ class Runtime(Config):
         return f"sqlite:///{self.scratch_folder.parent / 'mlflow.db'}"
 
     @property
+    def has_tracking_server(self) -> bool:
+        """Whether MLflow is asked over HTTP; otherwise this process opens its database itself."""
+        return self.mlflow_uri.startswith("http")
+
+    @property
+    def mlflow_shown_at(self) -> str:
+        """Where browsers open MLflow; for a database it is where `mlflow server` listens by default."""
+        served = without_password(self.mlflow_uri) if self.has_tracking_server else "http://127.0.0.1:5000"
+        return (self.mlflow_public_url or served).rstrip("/")
+
+    @property
     def mlflow_artifacts(self) -> str | None:
         """URI below which MLflow keeps artifacts; None leaves it to the tracking server. Fixed by the first run."""
         if self.artifact_root is None:
-            has_server = self.tracking_uri is not None and self.tracking_uri.startswith("http")
-            return None if has_server else (self.scratch_folder.parent / "mlartifacts").as_uri()
+            return None if self.has_tracking_server else (self.scratch_folder.parent / "mlartifacts").as_uri()
         if "://" in self.artifact_root:
             return self.artifact_root.rstrip("/")
         return Path(self.artifact_root).expanduser().resolve().as_uri()
@@ -200,6 +235,16 @@ def load_profile(name_or_path: str, overrides: Mapping[str, object] | None = Non
 def worker_runtime(name_or_path: str | None) -> Runtime:
     """The profile that a flow run names, or else the one of the worker that runs it (POSTTRAIN_PROFILE)."""
     return load_profile(name_or_path or os.environ.get("POSTTRAIN_PROFILE", "local"))
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be shown and stored: *** in place of its password."""
+    # No urlsplit: SQLAlchemy takes a password with # and /, where urlsplit ends the host.
+    return re.sub(r"(?<=://)([^:/@]*):.*@|(?<=[?&]password=)[^&]*", lambda found: _starred(found[1]), url)
+
+
+def _starred(user: str | None) -> str:
+    return "***" if user is None else f"{user}:***@"
 
 
 def secret(variable: str | None) -> str:

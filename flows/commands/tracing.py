@@ -136,14 +136,14 @@ def _write_page(graph: Graph, title: str, path: Path) -> None:
 
 
 def _sync(runtime: Runtime, store: Store) -> None:
-    from infra.runtime import prepare_environment
+    from infra.runtime import prepare_environment, without_password
 
     prepare_environment(runtime.scratch_folder.parent)
     from infra.lineage_sync import sync
 
     made = sync(runtime, store)
     told = f"made {made.num_runs} runs with {made.num_steps} steps" if made.num_steps else "lacked nothing"
-    _say(f"MLflow {told} ({runtime.mlflow_uri})")
+    _say(f"MLflow {told} ({without_password(runtime.mlflow_uri)})")
 
 
 def _say(line: str) -> None:

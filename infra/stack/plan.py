@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import Field
 
 from infra.config import Config, ConfigError, as_toml
-from infra.runtime import QUIET, Runtime, WorkerGroup, secret
+from infra.runtime import QUIET, Runtime, StackRuntime, WorkerGroup, secret
 
 PROJECT = Path(__file__).resolve().parents[2]
 DEPLOYMENTS = PROJECT / "deployments"
@@ -64,11 +64,12 @@ def make_plan(runtime: Runtime) -> Plan:
             known = ", ".join(sorted(path.stem for path in (DEPLOYMENTS / "pools").glob("*.json")))
             raise ConfigError(f"pool {name}: no template `{pool.template}` in {DEPLOYMENTS}/pools; known: {known}")
     home = stack_home(runtime)
+    mlflow = (_mlflow_server(runtime),) if _starts_mlflow(runtime) else ()
     return Plan(
         home=home,
         prefect_url=runtime.stack.prefect_url,
-        mlflow_url=runtime.stack.mlflow_url,
-        servers=(_prefect_server(runtime, home), _mlflow_server(runtime)),
+        mlflow_url=_of_workers(runtime).mlflow_shown_at,
+        servers=(_prefect_server(runtime, home), *mlflow),
         setup=_setup(runtime, home),
         workers=tuple(_worker(runtime, home, number, group) for number, group in enumerate(runtime.stack.workers, 1)),
     )
@@ -76,9 +77,27 @@ def make_plan(runtime: Runtime) -> Plan:
 
 def worker_profile(runtime: Runtime) -> str:
     """The profile of the stack's workers as TOML: absolute places, and MLflow's server instead of its file."""
-    places = {name: _absolute(getattr(runtime, name)) for name in ("store", "raw_folder", "artifact_root")}
-    places |= {"scratch": str(runtime.scratch_folder), "tracking_uri": runtime.stack.mlflow_url}
-    return as_toml(runtime.model_copy(update=places))
+    return as_toml(_of_workers(runtime))
+
+
+def _of_workers(runtime: Runtime) -> Runtime:
+    places = {name: _absolute(getattr(runtime, name)) for name in ("store", "raw_folder")}
+    places |= {"scratch": str(runtime.scratch_folder), "artifact_root": runtime.mlflow_artifacts}
+    if _starts_mlflow(runtime):
+        # MLflow's default over HTTP is a place that only its server reaches; named, `posttrain run` without a server
+        # reaches it too, whoever makes the experiment.
+        places |= {"tracking_uri": runtime.stack.mlflow_url, "artifact_root": _artifacts(runtime)}
+    return runtime.model_copy(update=places)
+
+
+def _starts_mlflow(runtime: Runtime) -> bool:
+    """Not where the profile names a server that stands already; the stack's own address is no such server."""
+    return not runtime.has_tracking_server or runtime.mlflow_uri.rstrip("/") == runtime.stack.mlflow_url
+
+
+def _artifacts(runtime: Runtime) -> str:
+    """Where the stack's MLflow keeps artifacts."""
+    return runtime.mlflow_artifacts or (runtime.scratch_folder.parent / "mlartifacts").as_uri()
 
 
 def _absolute(place: str | None) -> str | None:
@@ -115,22 +134,49 @@ def _prefect_server(runtime: Runtime, home: Path) -> Service:
 
 def _mlflow_server(runtime: Runtime) -> Service:
     stack = runtime.stack
-    backend = f"sqlite:///{runtime.scratch_folder.parent / 'mlflow.db'}"
-    if stack.mlflow_database_env is not None:
-        backend = _for_mlflow(secret(stack.mlflow_database_env))
     command = (sys.executable, "-m", "mlflow", "server", "--host", stack.host, "--port", str(stack.mlflow_port))
     # One worker: each costs 250 MB, and the pages of one team are few.
-    artifacts = runtime.mlflow_artifacts or (runtime.scratch_folder.parent / "mlartifacts").as_uri()
-    options = ("--workers", "1", "--artifacts-destination", artifacts)
-    hosts = ("--allowed-hosts", "*") if stack.host == "0.0.0.0" else ()
+    options = ("--workers", "1", "--artifacts-destination", _artifacts(runtime))
     return Service(
         name="mlflow",
-        command=(*command, *options, *hosts),
+        command=(*command, *options, *_visitors(stack)),
         # The database by variable, since its URL may hold a password; and no job runner, which would start seven
         # processes of 160 MB for features that we do not use.
-        env=QUIET | {"MLFLOW_BACKEND_STORE_URI": backend, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        env=QUIET | {"MLFLOW_BACKEND_STORE_URI": _backend(runtime), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
         health=f"{_local(runtime)}:{stack.mlflow_port}/health",
     )
+
+
+def _visitors(stack: StackRuntime) -> tuple[str, ...]:
+    """Names under which MLflow answers. By default it does for this machine and private addresses."""
+    if stack.public_host is None:
+        return ("--allowed-hosts", "*") if stack.host == "0.0.0.0" else ()
+    names = dict.fromkeys((stack.public_host, "localhost", "127.0.0.1", stack.host))
+    hosts = ",".join(f"{name}:{stack.mlflow_port}" for name in names)
+    # Its own page asks by POST, which MLflow refuses to a page of any other machine that is not named.
+    return ("--allowed-hosts", hosts, "--cors-allowed-origins", stack.mlflow_url)
+
+
+def _backend(runtime: Runtime) -> str:
+    """MLflow's database: the one that `posttrain run` with this profile writes, or that of the environment.
+
+    Raises:
+        ConfigError: the profile names two.
+    """
+    variable = runtime.stack.mlflow_database_env
+    named = None if runtime.has_tracking_server else runtime.tracking_uri
+    if variable is not None and named is not None:
+        raise ConfigError("tracking_uri and stack.mlflow_database_env both name MLflow's database; take one out")
+    if variable is not None:
+        return _for_mlflow(secret(variable))
+    default = f"sqlite:///{runtime.scratch_folder.parent / 'mlflow.db'}"
+    return default if named is None else _for_mlflow(_from_root(named))
+
+
+def _from_root(uri: str) -> str:
+    """A SQLite file from the root on, since the server starts elsewhere; another database as it is."""
+    kind, _, path = uri.partition(":///")
+    return f"sqlite:///{Path(path).resolve()}" if kind == "sqlite" else uri
 
 
 def _for_mlflow(url: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from infra.config import ConfigError
 from infra.runtime import PoolRuntime, StackRuntime, load_profile
 from infra.stack.plan import DEPLOYMENTS
 
@@ -27,6 +28,8 @@ def set_up(stack: StackRuntime, deployments: Path = DEPLOYMENTS) -> None:
 def _pool(client: Any, name: str, pool: PoolRuntime, template: Path) -> None:
     from prefect.client.schemas.actions import WorkPoolCreate
 
+    check_type(_type_of(client, name), name, pool)
+
     wanted = WorkPoolCreate(
         name=name,
         type=pool.type,
@@ -35,6 +38,29 @@ def _pool(client: Any, name: str, pool: PoolRuntime, template: Path) -> None:
     )
     client.create_work_pool(wanted, overwrite=True)
     print(f"pool {name}: {pool.type}, {pool.limit} flow runs at once")
+
+
+def _type_of(client: Any, name: str) -> str | None:
+    """The type of a pool that the server has; None where it has none of that name."""
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        return str(client.read_work_pool(name).type)
+    except ObjectNotFound:
+        return None
+
+
+def check_type(found: str | None, name: str, wanted: PoolRuntime) -> None:
+    """Prefect keeps the type of a pool for ever, and no worker of another type takes anything from it.
+
+    Raises:
+        ConfigError: the server's pool is of another type than the profile's.
+    """
+    if found not in (None, wanted.type):
+        raise ConfigError(
+            f"pool {name} is of type {found}, and the profile wants {wanted.type}; "
+            f"delete it (prefect work-pool delete {name}), then posttrain up"
+        )
 
 
 def _automation(fields: dict[str, Any]) -> None:

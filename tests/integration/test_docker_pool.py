@@ -145,13 +145,14 @@ class Stack:
         self._worker = self._start("worker", "prefect", "worker", "start", "--pool", "cpu", "--type", "docker")
 
     def _profile(self) -> Path:
-        """One pool, of containers; seen in the container at the same path."""
+        """Pool `cpu` of containers; seen in the container at the same path."""
         path = self.folder / "profile.toml"
         path.write_text(
             f'store = "{self.folder}/store"\n'
             "[stack]\n"
             "workers = []\n"
-            '[stack.pools.cpu]\ntype = "docker"\ntemplate = "docker-cpu"\nlimit = 4\n',
+            '[stack.pools.cpu]\ntype = "docker"\ntemplate = "docker-cpu"\nlimit = 8\n'
+            "[stack.pools]\nllm = { limit = 2 }\ngpu-rollout = { limit = 2 }\ngpu-train = { limit = 2 }\n",
             encoding="utf-8",
         )
         return path

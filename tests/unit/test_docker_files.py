@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -209,6 +210,29 @@ def test_no_key_is_written_in_compose() -> None:
         for name, value in service.get("environment", {}).items():
             if name.endswith(("_KEY", "_KEY_ID", "PASSWORD")):
                 assert re.match(r"^\$\{[A-Z_]+:[-?]", value), name
+
+
+def test_no_password_is_on_a_command_line() -> None:
+    for name, service in services().items():
+        told = [text for key in ("command", "entrypoint") for text in strings(service.get(key, []))]
+        assert [text for text in told if re.search("PASSWORD|SECRET|_KEY", text)] == [], name
+
+
+def test_links_to_mlflow_are_for_a_browser_outside_the_containers() -> None:
+    shown = {load_profile(str(DOCKER / name)).mlflow_shown_at for name in PROFILES}
+    assert shown == {example_variables()["MLFLOW_ALLOWED_ORIGINS"]} == {"http://localhost:5000"}
+
+
+def test_everything_names_the_version_of_the_project() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert example_variables()["POSTTRAIN_VERSION"] == version
+    pools = sorted((ROOT / "deployments" / "pools").glob("*.json"))
+    for path in (DOCKER / "compose.yaml", *(DOCKER / name for name in DOCKERFILES), *pools):
+        text = path.read_text(encoding="utf-8")
+        found = re.findall(r"posttrain/(?:orchestrator|gpu-worker|sandbox):([\w.]+)", in_compose(text))
+        found += [] if path.name == "s3.Dockerfile" else re.findall(r"ARG VERSION=(\S+)", text)
+        assert set(found) <= {version}, path.name
+        assert found or path.name in {"process.json", "s3.Dockerfile"}, path.name
 
 
 def test_the_example_names_every_variable_and_holds_no_key() -> None:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 import infra.stack.plan
 from infra.config import Config, ConfigError, as_toml, load_toml
 from infra.runtime import (
+    POOLS,
     PROFILES,
     Endpoint,
     PoolRuntime,
@@ -72,7 +73,8 @@ SERVERS = st.builds(VllmConfig, extra_args=st.lists(TEXT, max_size=3).map(tuple)
 @st.composite
 def stacks(draw: st.DrawFn) -> StackRuntime:
     pools = st.builds(PoolRuntime, template=TEXT, limit=st.integers(2, 100))
-    named = draw(st.dictionaries(TEXT, pools, min_size=1, max_size=3))
+    named = draw(st.dictionaries(TEXT, pools, max_size=3)) | {name: draw(pools) for name in POOLS}
+    named |= {"cpu": draw(st.builds(PoolRuntime, template=TEXT, limit=st.integers(7, 100)))}
     workers = st.builds(WorkerGroup, pool=st.sampled_from(sorted(named)), devices=TEXT, limit=st.none() | COUNT)
     return StackRuntime(
         public_host=draw(st.none() | TEXT), pools=named, workers=tuple(draw(st.lists(workers, max_size=3)))
@@ -138,7 +140,7 @@ def test_the_workers_profile_has_absolute_places_and_mlflows_server(
     runtime = Runtime(store="store", raw_folder="raw", artifact_root="artifacts", verifier_processes=3)
     read_again = read(worker_profile(runtime))
     places = {"store": str(tmp_path / "store"), "raw_folder": str(tmp_path / "raw")}
-    places |= {"artifact_root": str(tmp_path / "artifacts"), "scratch": str(tmp_path / "store/scratch")}
+    places |= {"artifact_root": (tmp_path / "artifacts").as_uri(), "scratch": str(tmp_path / "store/scratch")}
     assert read_again == runtime.model_copy(update=places | {"tracking_uri": "http://127.0.0.1:5000"})
     monkeypatch.chdir("/")
     assert read_again.scratch_folder == tmp_path / "store/scratch"
@@ -152,6 +154,52 @@ def test_the_workers_profile_leaves_a_bucket_as_it_is(tmp_path: Path) -> None:
         "s3://bucket/a",
         None,
     )
+
+
+def test_workers_and_a_run_without_a_server_make_the_same_place_for_artifacts(tmp_path: Path) -> None:
+    for fields in ({}, {"artifact_root": str(tmp_path / "kept")}, {"artifact_root": "s3://bucket/a/"}):
+        runtime = Runtime.model_validate({"store": str(tmp_path / "store")} | fields)
+        place = read(worker_profile(runtime)).mlflow_artifacts
+        assert place is not None
+        assert place == runtime.mlflow_artifacts
+        assert option(make_plan(runtime).servers[1], "--artifacts-destination") == place
+
+
+def test_an_mlflow_that_stands_already_is_kept_and_none_is_started(tmp_path: Path) -> None:
+    runtime = Runtime(store=str(tmp_path / "store"), tracking_uri="https://me:pw@mlflow.example/")
+    plan = make_plan(runtime)
+    assert [server.name for server in plan.servers] == ["prefect"]
+    assert plan.mlflow_url == "https://me:***@mlflow.example"
+    workers = read(worker_profile(runtime))
+    assert (workers.tracking_uri, workers.artifact_root) == ("https://me:pw@mlflow.example/", None)
+    shown = runtime.model_copy(update={"mlflow_public_url": "https://lineage.example"})
+    assert make_plan(shown).mlflow_url == "https://lineage.example"
+
+
+def test_the_stacks_own_address_is_no_other_mlflow(tmp_path: Path) -> None:
+    runtime = Runtime(store=str(tmp_path / "store"), tracking_uri="http://127.0.0.1:5000")
+    mlflow = make_plan(runtime).servers[1]
+    assert mlflow.env["MLFLOW_BACKEND_STORE_URI"] == f"sqlite:///{tmp_path}/store/mlflow.db"
+    assert option(mlflow, "--artifacts-destination") == f"file://{tmp_path}/store/mlartifacts"
+
+
+def test_the_database_of_the_tracking_uri_is_what_the_stacks_mlflow_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("infra.stack.plan.find_spec", lambda name: object())
+    for named, opened in (
+        ("sqlite:///mine.db", f"sqlite:///{tmp_path}/mine.db"),  # the server starts in another folder
+        ("sqlite:////there/mine.db", "sqlite:////there/mine.db"),
+        ("postgresql://me:pw@db/mlflow", "postgresql+psycopg2://me:pw@db/mlflow"),
+    ):
+        runtime = Runtime(store=str(tmp_path / "store"), tracking_uri=named)
+        assert make_plan(runtime).servers[1].env["MLFLOW_BACKEND_STORE_URI"] == opened
+        assert read(worker_profile(runtime)).tracking_uri == "http://127.0.0.1:5000"
+    monkeypatch.setenv("MLFLOW_DB", "postgresql://me:pw@db/other")
+    stack = StackRuntime(mlflow_database_env="MLFLOW_DB")
+    with pytest.raises(ConfigError, match=r"both name MLflow's database; take one out"):
+        make_plan(runtime.model_copy(update={"stack": stack}))
 
 
 # The plan
@@ -195,7 +243,10 @@ def test_servers_for_everybody_are_reached_by_their_public_name(tmp_path: Path) 
     assert (plan.prefect_url, plan.mlflow_url) == ("http://gpu-1.example:4200", "http://gpu-1.example:5000")
     # The page asks the API at the address that a browser reaches.
     assert prefect.env["PREFECT_UI_API_URL"] == "http://gpu-1.example:4200/api"
-    assert option(mlflow, "--allowed-hosts") == "*"
+    hosts = "gpu-1.example:5000,localhost:5000,127.0.0.1:5000,0.0.0.0:5000"
+    assert option(mlflow, "--allowed-hosts") == hosts
+    assert option(mlflow, "--cors-allowed-origins") == "http://gpu-1.example:5000"
+    assert option(plan_for(tmp_path, host="0.0.0.0").servers[1], "--allowed-hosts") == "*"
     assert {worker.env["PREFECT_API_URL"] for worker in plan.workers} == {"http://gpu-1.example:4200/api"}
 
 
@@ -256,9 +307,18 @@ def test_a_bucket_keeps_the_stack_beside_scratch(tmp_path: Path) -> None:
 
 
 def test_a_pool_of_an_unknown_template_is_refused_with_the_known_ones(tmp_path: Path) -> None:
-    pools = {"cpu": {"template": "proces", "limit": 2}}
+    pools = StackRuntime().pools | {"cpu": PoolRuntime(template="proces", limit=7)}
     with pytest.raises(ConfigError, match=r"pool cpu: no template `proces` in .*; known: .*process"):
         plan_for(tmp_path, pools=pools, workers=[])
+
+
+def test_pools_that_would_wait_for_ever_are_refused() -> None:
+    pools = StackRuntime().pools
+    assert StackRuntime(pools=pools | {"cpu": PoolRuntime(limit=7)}).pools["cpu"].limit == 7
+    with pytest.raises(ValidationError, match=r"limit 6 is too small; set at least 7: 6 parents may wait there for"):
+        StackRuntime(pools=pools | {"cpu": PoolRuntime(limit=6)})
+    with pytest.raises(ValidationError, match=r"no pool llm, gpu-train; .*: name all four"):
+        StackRuntime(pools={name: pools[name] for name in ("cpu", "gpu-rollout")}, workers=())
 
 
 def test_a_worker_of_an_unknown_pool_is_refused() -> None:
