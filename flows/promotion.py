@@ -148,30 +148,43 @@ def hold_contest(store: Store, recipe: str, config: PromotionConfig, candidate: 
 
 
 def find_candidate(store: Store, recipe: str, text: str | None = None) -> Candidate:
-    """The last checkpoint of the recipe's last finished run; or the one that `text` names, of the newest run with it.
+    """The last checkpoint of the recipe's last finished run with scores; or the one that `text` names, of the newest.
 
     Args:
         text: label of a training step, such as `grpo-1`, or the first digits of a checkpoint's digest.
+
+    Raises:
+        ConfigError: no finished run, none that scored a checkpoint, or no scored checkpoint of that name.
     """
     runs = [run for run in reversed(read_runs(store)) if run.recipe == recipe and run.state == "finished"]
     if not runs:
         raise ConfigError(f"recipe {recipe} has no finished run in {store.uri}; run it: posttrain run {recipe}")
-    for run in runs if text is not None else runs[:1]:
+    # A re-curation and a phase that ran alone are finished runs too, without scores.
+    known: list[Scored] = []
+    for run in runs:
         scored = _scored(store, run)
+        known = known or scored
         for checkpoint, report in reversed(scored):
             if text is None or checkpoint.name == text or checkpoint.digest.startswith(text):
                 base = next((each.report for each in scored if each.report.name == BASE), None)
                 return Candidate(run.id, checkpoint, report, base)
-    known = ", ".join(f"{each.checkpoint.name} {each.checkpoint.digest[:12]}" for each in _scored(store, runs[0]))
-    raise ConfigError(f"no scored checkpoint `{text}` in the finished runs of {recipe}; the last run has: {known}")
+    if not known:
+        raise ConfigError(
+            f"no finished run of recipe {recipe} in {store.uri} has a scored checkpoint; run it: posttrain run {recipe}"
+        )
+    names = ", ".join(f"{each.checkpoint.name} {each.checkpoint.digest[:12]}" for each in known)
+    raise ConfigError(
+        f"no scored checkpoint `{text}` in the finished runs of {recipe}; the last run with scores has: {names}"
+    )
 
 
 def _scored(store: Store, run: RunRecord) -> list[Scored]:
     """Checkpoints of a run that have a report, in the order of training: the base model first."""
     reports: dict[str, Report] = {}
     for step in run.steps:
-        if isinstance(step.artifact, Report):
-            reports.setdefault(_subject(store.manifest(step.artifact)), step.artifact)
+        # Of an old run the garbage collection may have taken it.
+        if isinstance(step.artifact, Report) and (manifest := store.find(step.step, step.artifact.fingerprint or "")):
+            reports.setdefault(_subject(manifest), step.artifact)
     made = (step.artifact for step in run.steps)
     found = {each.digest: each for each in made if isinstance(each, Checkpoint) and each.digest in reports}
     return [Scored(checkpoint, reports[digest]) for digest, checkpoint in found.items()]

@@ -8,11 +8,9 @@ whole, and the next collection goes on.
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pydantic import Field
@@ -24,7 +22,7 @@ from infra.data_versions import last_version
 from infra.fingerprint import fingerprint
 from infra.leftovers import Leftovers
 from infra.objects import Stored
-from infra.run import RunRecord, read_runs
+from infra.run import LAST, RunRecord, read_identity, read_runs
 from infra.store import Store
 
 DAY_S, HOUR_S = 86_400.0, 3_600.0
@@ -106,12 +104,15 @@ class Collector:
 
     def _ancestry(self, listed: Iterable[Stored]) -> Ancestry:
         names = [stored.name for stored in listed if _is_manifest(stored.name)]
-        with ThreadPoolExecutor(max_workers=16) as readers:  # on S3 each is a round trip
-            found = list(readers.map(lambda name: self._store.find(_step_of(name), _key_of(name)), names))
-        return Ancestry({_key_of(name): manifest for name, manifest in zip(names, found, strict=True) if manifest})
+        found = self._store.read_manifests(names)
+        return Ancestry({_key_of(name): manifest for name, manifest in found.items() if manifest is not None})
 
     def _roots(self, listed: Iterable[Stored]) -> Iterator[str]:
-        """Fingerprints that stay, with all that they were made from."""
+        """Fingerprints that stay, with all that they were made from.
+
+        Raises:
+            StoreError: a note cannot be read. What it names is not known, so nothing may go.
+        """
         yield from (alias.fingerprint for alias in aliases(self._store))
         for recipe in sorted({name.split("/")[1] for name in self._store.notes("data-versions/*")}):
             if (version := last_version(self._store, recipe)) is not None:
@@ -119,8 +120,10 @@ class Collector:
         for run in read_runs(self._store):
             if self._is_recent(run):
                 yield from (step.artifact.fingerprint or "" for step in run.steps)
-        for name in self._store.notes("runs/last/*"):
-            yield fingerprint(json.loads(self._store.read_note(name) or b"null"))
+                yield from (text.rpartition("/")[2] for text in run.inputs)
+        for name in self._store.notes(f"{LAST}/*"):
+            if (identity := read_identity(self._store, name)) is not None:
+                yield fingerprint(identity)
         yield from (_key_of(stored.name) for stored in listed if not self._is_old(stored))
 
     def _is_recent(self, run: RunRecord) -> bool:

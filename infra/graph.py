@@ -121,7 +121,7 @@ def build_graph(manifests: Iterable[Manifest]) -> Graph:
                 key = parent.fingerprint or parent.digest
                 nodes[key] = _named_also(nodes[key], parent) if key in nodes else _outside_node(key, parent)
                 edges.append(Edge(parent=key, child=manifest.fingerprint, role=role))
-    edges += _files_of_folders(made.values(), nodes)
+    edges += _files_of_folders(made.values(), nodes, edges)
     graph = Graph(nodes=nodes, edges=tuple(dict.fromkeys(edges)))
     place = {key: number for number, key in enumerate(in_order(graph))}
     in_pipeline_order = sorted(graph.edges, key=lambda edge: (place[edge.child], place[edge.parent]))
@@ -155,12 +155,21 @@ def _named_also(node: Node, parent: Parent) -> Node:
     return node.model_copy(update={"name": " = ".join(sorted([*names, parent.name]))})
 
 
-def _files_of_folders(manifests: Iterable[Manifest], nodes: Mapping[str, Node]) -> Iterator[Edge]:
+def _files_of_folders(
+    manifests: Iterable[Manifest], nodes: Mapping[str, Node], made_from: Iterable[Edge]
+) -> Iterator[Edge]:
+    """From each folder to the raw files that it holds, less those that it was made from itself: no circle."""
+    parents: dict[str, set[str]] = {}
+    for edge in made_from:
+        parents.setdefault(edge.child, set()).add(edge.parent)
     for manifest in manifests:
-        if manifest.kind == "folder":
-            for file in manifest.files:
-                if file.sha256 in nodes and nodes[file.sha256].kind == "raw":
-                    yield Edge(parent=manifest.fingerprint, child=file.sha256, role=FILE_OF)
+        held = [file.sha256 for file in manifest.files] if manifest.kind == "folder" else []
+        raw = [key for key in held if key in nodes and nodes[key].kind == "raw"]
+        above = _reached(lambda key: parents.get(key, ()), [manifest.fingerprint]) if raw else set()
+        for key in raw:
+            if key not in above:
+                parents.setdefault(key, set()).add(manifest.fingerprint)
+                yield Edge(parent=manifest.fingerprint, child=key, role=FILE_OF)
 
 
 # Walks

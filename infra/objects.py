@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,3 +35,14 @@ def objects_below(folder: Path, root: Path) -> Iterator[Stored]:
 def _unless_gone(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError):
         raise error
+
+
+def part_without_stars(folder: str) -> str:
+    """The folder above the first part that is a `*`: what has to be listed."""
+    return "/".join(takewhile(lambda part: part != "*", folder.split("/")))
+
+
+def is_below(name: str, folder: str) -> bool:
+    """True for an object right below a folder, in whose name a part that is a `*` stands for any."""
+    parts, wanted = name.split("/")[:-1], folder.split("/")
+    return len(parts) == len(wanted) and all(want in ("*", part) for part, want in zip(parts, wanted, strict=True))

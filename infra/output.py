@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel, Field
 
@@ -30,6 +30,15 @@ class Identified(Protocol):
     def id(self) -> str: ...
     @property
     def source(self) -> str: ...
+
+
+class Waiting(NamedTuple):
+    """A local file that is to be published."""
+
+    source: Path
+    path: str  # within the artifact
+    rows: int | None = None
+    is_ours: bool = False  # a shard, which goes once it is in the store
 
 
 class Cost(Config):
@@ -55,7 +64,7 @@ class Output:
         self._resources = resources
         self._pending: dict[str, list[BaseModel]] = {}
         self._models: dict[str, type[BaseModel]] = {}
-        self._files: list[File] = []
+        self._waiting: list[Waiting] = []
         self._kept_ids: set[str] = set()
         self._dropped_ids: set[str] = set()
         self._doubled_ids: set[str] = set()
@@ -107,23 +116,22 @@ class Output:
             self._flush(table)
 
     def _flush(self, table: str) -> None:
-        number = sum(file.path.startswith(f"{table}-") for file in self._files)
+        number = sum(file.path.startswith(f"{table}-") for file in self._waiting)
         path = self.scratch / f"{table}-{number:05d}.parquet"
         rows = self._pending.pop(table)
         write_shard(path, self._models[table], rows)
-        self._files.append(self.store.put_file(path, path.name, rows=len(rows)))
-        path.unlink()
+        self._waiting.append(Waiting(path, path.name, rows=len(rows), is_ours=True))
 
     # Files, numbers, cost
 
     def add_folder(self, folder: Path, prefix: str) -> None:
-        """Publish all files below a local folder as `prefix/…`."""
+        """Publish all files below a local folder as `prefix/…`; they stay there until the step has ended."""
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            self._files.append(self.store.put_file(path, f"{prefix}/{path.relative_to(folder).as_posix()}"))
+            self.add_file(path, f"{prefix}/{path.relative_to(folder).as_posix()}")
 
     def add_file(self, source: Path, path: str) -> None:
-        """Publish one local file under a name inside the artifact."""
-        self._files.append(self.store.put_file(source, path))
+        """Publish one local file under a name inside the artifact; it stays there until the step has ended."""
+        self._waiting.append(Waiting(source, path))
 
     def summarize(self, **fields: Any) -> None:
         """Set fields that the artifact's reference carries (train_step, scores, …). Part of the artifact's digest."""
@@ -163,14 +171,25 @@ class Output:
     # For the step decorator
 
     def finish(self, is_dataset: bool) -> list[File]:
-        """Write what is pending; the artifact's files. Adds rows, columns and funnel to a dataset's summary."""
+        """Put everything into the store; the artifact's files. Adds rows, columns and funnel to a dataset's summary.
+
+        Only now, so that the bytes are young when the manifest names them: those that a step of days had put on its
+        first would be garbage before its last.
+        """
         for table in list(self._pending):
             self._flush(table)
+        files = [self._put(each) for each in self._waiting]
         if is_dataset:
             model = self._models.get("kept")
             columns = {f.name: str(f.type) for f in schema_of(model)} if model else {}
             self.summarize(rows=self.rows_kept, columns=columns, funnel=self.sorted_funnel())
-        return sorted(self._files, key=lambda file: file.path)
+        return sorted(files, key=lambda file: file.path)
+
+    def _put(self, waiting: Waiting) -> File:
+        file = self.store.put_file(waiting.source, waiting.path, rows=waiting.rows)
+        if waiting.is_ours:
+            waiting.source.unlink()
+        return file
 
     def sorted_funnel(self) -> dict[str, dict[str, int]]:
         """Source → reason (or `kept`) → queries."""

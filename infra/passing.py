@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
@@ -50,7 +50,7 @@ def decode(annotation: Any, value: Any, store: Store, recipe: str) -> Any:
 
     Raises:
         UnknownArtifactError: no such artifact in the store.
-        ConfigError: an artifact of another kind than the phase takes.
+        ConfigError: an artifact of another kind than the phase takes, or one whose files are gone.
     """
     if _is(annotation, Artifact):
         return _artifact(annotation, value, store, recipe)
@@ -65,6 +65,15 @@ def decode(annotation: Any, value: Any, store: Store, recipe: str) -> Any:
     if inner is not None and value is not None:
         return decode(inner, value, store, recipe)
     return value
+
+
+def artifacts_in(value: Any) -> Iterator[Artifact]:
+    """The artifacts of a phase's argument or result."""
+    if isinstance(value, Artifact):
+        yield value
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from artifacts_in(item)
 
 
 def form_of(annotation: Any) -> Any:
@@ -84,6 +93,9 @@ def _artifact(wanted: type[Artifact], text: str, store: Store, recipe: str) -> A
     found = find_artifact(store, text, recipe)
     if not isinstance(found, wanted):
         raise ConfigError(f"`{text}` is a {found.kind}; this phase takes a {wanted.__name__.lower()} here: name one")
+    # Looking makes its manifest young, so a collection of garbage leaves it while the phase works.
+    if store.find_whole(found.step, found.fingerprint or "") is None:
+        raise ConfigError(f"`{text}` is not whole in the store {store.uri} any more; run its recipe again")
     return found
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from pydantic import Field
+from pydantic import Field, RootModel
 
-from infra.artifacts import AnyArtifact, Manifest
+from infra.artifacts import AnyArtifact, Artifact, Manifest
 from infra.config import Config
 from infra.output import Cost, Resources
 from infra.progress import announce
@@ -22,6 +22,7 @@ from infra.s3 import check_s3
 from infra.store import Store
 
 RUNS = "runs/by-id"
+LAST = "runs/last"
 
 
 class StepRecord(Config):
@@ -48,7 +49,12 @@ class RunRecord(Config):
     state: Literal["running", "finished", "failed"] = Field(description="running also for one that was killed")
     started: float = Field(description="seconds since 1970")
     reason: str = Field(default="", description="why it did not finish")
+    inputs: tuple[str, ...] = Field(default=(), description="`step/fingerprint` of what it was given to begin with")
     steps: tuple[StepRecord, ...] = ()
+
+
+class Identity(RootModel[dict[str, Any]]):
+    """What a step's fingerprint hashed, as the store keeps it of a label's last call."""
 
 
 class PlannedStep(Config):
@@ -117,6 +123,7 @@ class Run:
         self.started = time.time()
         self.store = open_store(runtime, writes=not planning)
         self.resources = Resources()
+        self.inputs: tuple[str, ...] = ()
         self.records: list[StepRecord] = []
         self.planned: list[PlannedStep] = []
         self.lineage: Lineage | None = None
@@ -127,9 +134,17 @@ class Run:
 
     def last_seen(self, label: str) -> dict[str, Any] | None:
         """Identity of the last call of a label under this recipe's name."""
-        content = self.store.read_note(f"runs/last/{self.name}/{label}.json")
-        seen: dict[str, Any] | None = json.loads(content) if content else None
-        return seen
+        return read_identity(self.store, f"{LAST}/{self.name}/{label}.json")
+
+    def note_inputs(self, artifacts: Iterable[Artifact]) -> None:
+        """Say in the record what the run works on, so that a collection of garbage leaves it however long that takes.
+
+        A run that makes its inputs itself records them step by step; a phase that runs alone is given them.
+        """
+        named = (f"{artifact.step}/{artifact.fingerprint}" for artifact in artifacts if artifact.fingerprint)
+        self.inputs = tuple(dict.fromkeys([*self.inputs, *named]))
+        if not self.planning:
+            self.write_record("running")
 
     def add(self, record: StepRecord) -> None:
         """Record a finished step, in memory and in the store."""
@@ -138,34 +153,58 @@ class Run:
 
     def write_record(self, state: Literal["running", "finished", "failed"]) -> None:
         """Write what this process did so far as `runs/<id>/<part>.json`."""
-        steps = tuple(self.records)
         record = RunRecord(
-            id=self.id, recipe=self.name, state=state, started=self.started, reason=self.reason, steps=steps
+            id=self.id,
+            recipe=self.name,
+            state=state,
+            started=self.started,
+            reason=self.reason,
+            inputs=self.inputs,
+            steps=tuple(self.records),
         )
         self.store.note(f"{RUNS}/{self.id}/{self.part}.json", record.model_dump_json().encode())
 
     def remember(self, label: str, identity: Mapping[str, Any]) -> None:
         """Keep the identity of a call, so that a later plan can say what changed."""
-        self.store.note(f"runs/last/{self.name}/{label}.json", json.dumps(identity, sort_keys=True).encode())
+        self.store.note(f"{LAST}/{self.name}/{label}.json", json.dumps(identity, sort_keys=True).encode())
 
 
 def read_runs(store: Store) -> list[RunRecord]:
-    """Every run that the store knows, oldest first; the steps of its processes in the order in which they ended."""
+    """Every run that the store knows, oldest first; the steps of its processes in the order in which they ended.
+
+    Raises:
+        StoreError: a record cannot be read.
+    """
     parts: dict[str, list[RunRecord]] = {}
-    for name in store.notes(f"{RUNS}/*"):
-        content = store.read_note(name) if _is_record(name) else None
-        if content is None:
-            continue
-        record = RunRecord.model_validate_json(content)
+    for record in _read_records(store, "*"):
         parts.setdefault(record.id, []).append(record)
     return sorted((_joined(records) for records in parts.values()), key=lambda run: (run.started, run.id))
 
 
 def read_run(store: Store, run_id: str) -> RunRecord | None:
-    """One run, whichever processes it ran in; None where the store does not know it."""
-    contents = (store.read_note(name) for name in store.notes(f"{RUNS}/{run_id}") if _is_record(name))
-    parts = [RunRecord.model_validate_json(content) for content in contents if content is not None]
+    """One run, whichever processes it ran in; None where the store does not know it.
+
+    Raises:
+        StoreError: its record cannot be read.
+    """
+    parts = list(_read_records(store, run_id))
     return _joined(parts) if parts else None
+
+
+def _read_records(store: Store, run_id: str) -> Iterator[RunRecord]:
+    notes = (name for name in store.notes(f"{RUNS}/{run_id}") if _is_record(name))
+    found = (store.read_note_as(name, RunRecord, "a run's record") for name in notes)
+    return (record for record in found if record is not None)
+
+
+def read_identity(store: Store, name: str) -> dict[str, Any] | None:
+    """The identity of a call that `Run.remember` kept under this name, or None.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    identity = store.read_note_as(name, Identity, "a call's identity")
+    return identity.root if identity is not None else None
 
 
 def run_record(run: Run) -> RunRecord:
@@ -184,9 +223,10 @@ def _joined(parts: list[RunRecord]) -> RunRecord:
     first = min(parts, key=lambda part: part.started)
     states = {part.state for part in parts}
     state = next(each for each in ("failed", "running", "finished") if each in states)
+    inputs = tuple(dict.fromkeys(name for part in parts for name in part.inputs))
     steps = sorted((step for part in parts for step in part.steps), key=lambda step: step.at)
     reason = next((part.reason for part in parts if part.reason), "")
-    return first.model_copy(update={"state": state, "reason": reason, "steps": tuple(steps)})
+    return first.model_copy(update={"state": state, "reason": reason, "inputs": inputs, "steps": tuple(steps)})
 
 
 def open_store(runtime: Runtime, writes: bool = False) -> Store:

@@ -7,10 +7,10 @@ of artifacts that other programs open, `row_cache/`, `runs/`.
 from __future__ import annotations
 
 import os
-import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,13 +20,16 @@ from pydantic import BaseModel
 
 from infra.artifacts import Artifact, File, Manifest, Raw, reference
 from infra.fingerprint import canonical_json, file_digest
-from infra.objects import Stored, objects_below
+from infra.objects import Stored, is_below, objects_below, part_without_stars
 from infra.rows import CorruptShardError, read_shard
+from infra.whole_files import aside_of, copy_whole, create_whole, link_whole
 
 Row = TypeVar("Row", bound=BaseModel)
+Note = TypeVar("Note", bound=BaseModel)
 # What is found again after this long counts as new again, so that `posttrain gc`, whose grace is longer, leaves it.
 FRESH_S = 12 * 3600
 CREATE_ATTEMPTS = 6
+READERS = 16  # on S3 each manifest is a round trip
 
 
 class StoreError(RuntimeError):
@@ -89,17 +92,10 @@ class Store:
 
     def _place(self, source: Path, target: str) -> None:
         try:
-            if not self.is_local:
+            if self.is_local:
+                copy_whole(source, Path(target))
+            else:
                 self._fs.put_file(str(source), target)
-                return
-            Path(target).parent.mkdir(parents=True, exist_ok=True)
-            aside = Path(f"{target}.{uuid.uuid4().hex}.tmp")
-            try:
-                shutil.copyfile(source, aside)
-                _sync(aside)
-                aside.replace(target)
-            finally:
-                aside.unlink(missing_ok=True)
         except OSError as error:
             raise StoreError(f"cannot write {target}: {error}; free space or check the store's rights") from error
 
@@ -125,23 +121,9 @@ class Store:
     def create(self, path: str, content: bytes) -> bool:
         """Create an object whole, only if absent. Returns False when it is there already."""
         try:
-            return self._create_local(Path(path), content) if self.is_local else self._create_remote(path, content)
+            return create_whole(Path(path), content) if self.is_local else self._create_remote(path, content)
         except OSError as error:
             raise StoreError(f"cannot write {path}: {error}; free space or check the store's rights") from error
-
-    @staticmethod
-    def _create_local(path: Path, content: bytes) -> bool:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-        try:
-            aside.write_bytes(content)
-            _sync(aside)
-            os.link(aside, path)
-            return True
-        except FileExistsError:
-            return False
-        finally:
-            aside.unlink(missing_ok=True)
 
     def _create_remote(self, path: str, content: bytes) -> bool:
         for attempt in range(CREATE_ATTEMPTS):
@@ -231,17 +213,33 @@ class Store:
         Raises:
             StoreError: one cannot be read.
         """
-        for stored in self.objects("manifests"):
-            if stored.name.endswith(".json"):
-                _, step, file = stored.name.split("/")
-                manifest = self.find(step, file.removesuffix(".json"))
-                if manifest is not None:
-                    yield manifest
+        names = [stored.name for stored in self.objects("manifests") if stored.name.endswith(".json")]
+        yield from (manifest for manifest in self.read_manifests(names).values() if manifest is not None)
+
+    def read_manifests(self, names: Iterable[str]) -> dict[str, Manifest | None]:
+        """Object name → manifest, or None where it is gone by now; many are read at once.
+
+        Raises:
+            StoreError: one cannot be read.
+        """
+        wanted = list(names)
+        with ThreadPoolExecutor(max_workers=READERS) as readers:
+            found = readers.map(self._read_manifest, wanted)
+            return dict(zip(wanted, found, strict=True))
+
+    def _read_manifest(self, name: str) -> Manifest | None:
+        _, step, file = name.split("/")
+        return self.find(step, file.removesuffix(".json"))
 
     # Reading
 
-    def local_file(self, file: File) -> Path:
+    def local_file(self, file: File, check: bool = True) -> Path:
         """A local path that holds the file's bytes; checked against the hash once for each process.
+
+        Args:
+            file: one of a manifest's.
+            check: False for a question about single rows of gigabytes, which are not an input: then only the size is
+                looked at.
 
         Raises:
             CorruptShardError: the stored bytes are not those that were published.
@@ -250,25 +248,24 @@ class Store:
         path = Path(blob) if self.is_local else self._local / "blobs" / file.sha256[:2] / file.sha256
         if not path.exists():
             self._fetch(file, path)
-        if file.sha256 not in self._checked:
+        if check and file.sha256 not in self._checked:
             _check(path, file, str(path))
             self._checked.add(file.sha256)
+        elif path.stat().st_size != file.bytes:
+            raise _corrupt(file, str(path))
         return path
 
     def _fetch(self, file: File, path: Path) -> None:
         blob = self._blob(file.sha256)
         if self.is_local:
             raise StoreError(f"{blob} is missing from the store; delete the manifest that names it and run again")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-        try:
-            self._fs.get_file(blob, str(aside))
+        with aside_of(path) as aside:
+            try:
+                self._fs.get_file(blob, str(aside))
+            except FileNotFoundError:
+                raise StoreError(f"{blob} is missing from the store; delete its manifest and run again") from None
             _check(aside, file, blob)
             aside.replace(path)
-        except FileNotFoundError:
-            raise StoreError(f"{blob} is missing from the store; delete its manifest and run again") from None
-        finally:
-            aside.unlink(missing_ok=True)
 
     def rows(self, artifact: Artifact, model: type[Row], prefix: str = "kept") -> Iterator[Row]:
         """Rows of one of an artifact's tables (`kept` of a data version, or a side table), in order."""
@@ -293,7 +290,7 @@ class Store:
         folder = self._local / "checkouts" / f"{artifact.step}-{artifact.digest[:16]}" / prefix
         for file in self.manifest(artifact).files:
             if file.path.startswith(f"{prefix}/"):
-                _link(self.local_file(file), folder / file.path.removeprefix(f"{prefix}/"))
+                link_whole(self.local_file(file), folder / file.path.removeprefix(f"{prefix}/"))
         if not folder.exists():
             raise StoreError(f"{artifact.name} has no files below {prefix}/")
         return folder
@@ -321,12 +318,24 @@ class Store:
         except FileNotFoundError:
             return None
 
+    def read_note_as(self, name: str, model: type[Note], what: str) -> Note | None:
+        """A small object as its model, or None.
+
+        Raises:
+            StoreError: it is not `what` it should be; the message names the object.
+        """
+        content = self.read_note(name)
+        try:
+            return None if content is None else model.model_validate_json(content)
+        except ValueError as error:
+            raise StoreError(f"{self.uri}/{name}: not {what}; delete it") from error
+
     def notes(self, folder: str) -> list[str]:
-        """Names of the notes below a folder."""
-        self._fs.invalidate_cache()
-        found = (str(path) for path in self._fs.glob(self._path(folder, "*")))
+        """Names of the notes right below a folder; a `*` in the place of a part of its name stands for any."""
+        # Not by the file system's glob: that takes a `[` or `*` in the store's own address for a pattern.
+        names = (stored.name for stored in self.objects(part_without_stars(folder)))
         # A writer that was killed leaves its copy aside.
-        return sorted(path.removeprefix(f"{self._root}/") for path in found if not path.endswith(".tmp"))
+        return [name for name in names if is_below(name, folder) and not name.endswith(".tmp")]
 
     # All objects, for the collection of garbage
 
@@ -358,25 +367,11 @@ class Store:
 
 def _check(path: Path, file: File, name: str) -> None:
     if file_digest(path) != file.sha256:
-        raise CorruptShardError(f"{name} ({file.path}): bytes differ from the manifest; delete it and run again")
+        raise _corrupt(file, name)
 
 
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _link(source: Path, target: Path) -> None:
-    """Place `source` at `target` whole; a hard link where the file system allows it."""
-    if target.exists():
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f"{target.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        os.link(source, aside)
-    except OSError:
-        shutil.copyfile(source, aside)
-    aside.replace(target)
+def _corrupt(file: File, name: str) -> CorruptShardError:
+    return CorruptShardError(f"{name} ({file.path}): bytes differ from the manifest; delete it and run again")
 
 
 def raw_file(path: Path, name: str) -> Raw:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from flows.commands.options import (
     JsonOption,
@@ -68,14 +69,14 @@ def _print_garbage(garbage: Garbage, store: str, deleted: bool) -> None:
     for name in ("number", "bytes"):
         table.add_column(name, justify="right")
     for step, number in garbage.by_step.items():
-        table.add_row(f"manifests of {step}", f"{number:,}", "")
+        table.add_row(Text(f"manifests of {step}"), f"{number:,}", "")
     for name in type(garbage).model_fields:
         pieces = getattr(garbage, name)
         table.add_row(name, f"{len(pieces):,}", f"{sum(piece.bytes for piece in pieces):,}", style="bold")
     console.print(table)
     megabytes = f"{garbage.bytes / 1e6:,.1f} MB"
     end = f"{megabytes} of {store} deleted" if deleted else f"{megabytes} of {store} would go; add --delete to do it"
-    console.print(end, soft_wrap=True, highlight=False)
+    console.print(end, soft_wrap=True, highlight=False, markup=False)
 
 
 PROMOTE_EPILOG = (
@@ -100,7 +101,7 @@ def promote(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a checkpoint of the recipe's last run its champion, if it is better beyond doubt."""
+    """Make a checkpoint of the recipe's last scored run its champion, if it is better beyond doubt."""
     from flows.promotion import find_contest
     from flows.recipe import load_recipe
     from infra.run import open_store
@@ -168,9 +169,9 @@ def _tell(contest: Contest, has_moved: bool, as_json: bool) -> None:
         errors.print(reason, markup=False, highlight=False, soft_wrap=True)
     name = f"{contest.candidate.checkpoint.name} {contest.candidate.checkpoint.digest[:12]}"
     if has_moved:
-        errors.print(f"{name} is now champion of {contest.recipe}", highlight=False, soft_wrap=True)
+        errors.print(f"{name} is now champion of {contest.recipe}", highlight=False, soft_wrap=True, markup=False)
     elif contest.is_champion:
-        errors.print(f"{name} is champion of {contest.recipe} already", highlight=False, soft_wrap=True)
+        errors.print(f"{name} is champion of {contest.recipe} already", highlight=False, soft_wrap=True, markup=False)
     else:
         errors.print("the champion stays; --force with --reason promotes past the gate", highlight=False)
         raise typer.Exit(1)
@@ -180,14 +181,16 @@ def _print_contest(contest: Contest) -> None:
     candidate, champion = contest.candidate, contest.champion
     against = "the base model" if champion is None else f"champion {champion.digest[:12]}"
     name = f"{candidate.checkpoint.name} {candidate.checkpoint.digest[:12]}"
-    console.print(f"{name} of run {candidate.run} against {against}", highlight=False, soft_wrap=True)
+    title = f"{name} of run {candidate.run} against {against}"
+    console.print(title, highlight=False, soft_wrap=True, markup=False)
     table = Table(title="Gate, in points", title_justify="left")
     for name in ("benchmark", "problems", "paired gain", "95 % interval"):
         table.add_column(name, justify="left" if name == "benchmark" else "right")
     overall = contest.result.overall
     for name, gain in [*contest.result.gains.items(), *([("all", overall)] if overall else [])]:
         interval = f"[{100 * gain.low:.1f}, {100 * gain.high:.1f}]"
-        table.add_row(name, str(gain.n), f"{100 * gain.mean:+.1f}", interval, style="bold" if name == "all" else "")
+        cells = (Text(cell) for cell in (name, str(gain.n), f"{100 * gain.mean:+.1f}", interval))
+        table.add_row(*cells, style="bold" if name == "all" else "")
     console.print(table)
 
 
@@ -218,4 +221,5 @@ def costs(
         f"{saved.seconds:,.0f} s and {saved.usd:,.2f} USD",
         highlight=False,
         soft_wrap=True,
+        markup=False,
     )

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import Field
 from rich.table import Table
+from rich.text import Text
 
 from infra.config import Config, ConfigError
 from infra.process import port_is_free
@@ -34,6 +35,7 @@ NO_DISK_BYTES = 2 * GIB
 QUIET_RUN_S = 3600.0
 OLD_SCRATCH_S = 24 * 3600.0
 CONNECT_S = 3.0
+PROBE = "doctor/probe"
 
 
 class Check(Config):
@@ -57,6 +59,7 @@ def examine(runtime: Runtime) -> list[Check]:
         _endpoints,
         _stack,
         _stale_runs,
+        _orphan_flow_runs,
         _locks,
     )
     return [check for look in looks for check in look(runtime)]
@@ -144,8 +147,9 @@ def _disk(runtime: Runtime) -> Iterator[Check]:
 def _store(runtime: Runtime) -> Iterator[Check]:
     try:
         store = open_store(runtime)
-        store.note("doctor/probe", b"written by posttrain doctor")
-        readable = store.read_note("doctor/probe") is not None
+        store.note(PROBE, b"written by posttrain doctor")
+        readable = store.read_note(PROBE) is not None
+        store.delete(PROBE)
     except (StoreError, OSError, ConfigError) as error:
         yield Check(name="store", state="fault", found=str(error), remedy="mend the profile's store or its rights")
         return
@@ -206,16 +210,21 @@ def _stack(runtime: Runtime) -> Iterator[Check]:
 def _stale_runs(runtime: Runtime) -> Iterator[Check]:
     """Runs that say they run though nothing has come from them for long."""
     try:
-        quiet = [run for run in read_runs(open_store(runtime)) if _is_quiet(run)]
+        store = open_store(runtime)
     except (StoreError, OSError, ConfigError):
         return  # told by the store's own check
+    try:
+        quiet = [run for run in read_runs(store) if _is_quiet(run)]
+    except (StoreError, OSError) as error:
+        remedy = "delete the note that is named, or mend the store's rights; until then gc and costs refuse to work"
+        yield Check(name="run records", state="fault", found=str(error), remedy=remedy)
+        return
     for run in quiet[-5:]:
         found = f"{run.id} ({run.recipe}) says running, last step {_ago(_last_sign(run))} ago"
         remedy = f"if no process of it is left: posttrain run {run.recipe}, and it goes on where it was"
         yield Check(name="stale run", state="warning", found=found, remedy=remedy)
     if not quiet:
         yield Check(name="stale runs", state="good", found="none")
-    yield from _orphan_flow_runs(runtime)
 
 
 def _is_quiet(run: RunRecord) -> bool:
@@ -276,5 +285,7 @@ def checks_table(checks: list[Check]) -> Table:
         table.add_column(column, overflow="fold")
     style = {"good": "green", "warning": "yellow", "fault": "red"}
     for check in checks:
-        table.add_row(check.name, check.state, check.found, check.remedy, style=style[check.state])
+        # As text: a remedy such as `mend [endpoints.teacher]` is no markup.
+        cells = (Text(cell) for cell in (check.name, check.state, check.found, check.remedy))
+        table.add_row(*cells, style=style[check.state])
     return table

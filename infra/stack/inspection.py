@@ -8,6 +8,7 @@ from typing import Any, Literal
 import httpx
 from pydantic import Field
 from rich.table import Table
+from rich.text import Text
 
 from infra.config import Config
 from infra.stack.keeper import ServiceState, StackState, answers
@@ -123,21 +124,23 @@ def _pool(client: httpx.Client, fields: dict[str, Any]) -> PoolSeen:
 
 
 def status_table(seen: StackSeen) -> list[Table]:
-    """Tables for a person."""
-    services = Table(title=f"Services: the stack is {seen.state} {seen.error}".rstrip(), title_justify="left")
+    """Tables for a person. What others named is text, never markup."""
+    title = Text(f"Services: the stack is {seen.state} {seen.error}".rstrip(), style="table.title")
+    services = Table(title=title, title_justify="left")
     for column in ("service", "state", "process", "starts"):
         services.add_column(column)
     for service in seen.services:
         style = "green" if service.state == "up" else "yellow"
-        services.add_row(service.name, service.state, str(service.pid or ""), str(service.starts), style=style)
+        services.add_row(Text(service.name), service.state, str(service.pid or ""), str(service.starts), style=style)
     pools = Table(title="Pools", title_justify="left")
     for column in ("pool", "type", "status", "flow runs at once", "workers online"):
         pools.add_column(column)
     for pool in seen.pools:
-        pools.add_row(pool.name, pool.type, pool.status, str(pool.limit or "any"), str(pool.workers_online))
+        named = (Text(cell) for cell in (pool.name, pool.type, pool.status))
+        pools.add_row(*named, str(pool.limit or "any"), str(pool.workers_online))
     runs = Table(title="Flow runs that are not over", title_justify="left")
     for column in ("flow run", "state", "pool", "since"):
         runs.add_column(column)
     for run in seen.flow_runs:
-        runs.add_row(run.name, run.state, run.pool or "", (run.started or "")[:19])
+        runs.add_row(*(Text(cell) for cell in (run.name, run.state, run.pool or "", (run.started or "")[:19])))
     return [table for table, rows in ((services, True), (pools, seen.pools), (runs, seen.flow_runs)) if rows]

@@ -51,3 +51,12 @@ def out(local_store: Store, tmp_path: Path) -> Output:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     return Output("a-step", scratch=scratch, store=local_store, resources=Resources())
+
+
+@pytest.fixture(params=["local", "s3"])
+def starred_store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """An empty store whose address looks like a pattern, once in a folder and once on S3."""
+    if request.param == "local":
+        return Store(str(tmp_path / "b[1]*?"), local=tmp_path / "local")
+    options = request.getfixturevalue("s3_options")
+    return Store(f"s3://{BUCKET}/{uuid.uuid4().hex}/b[1]*", local=tmp_path / "local", options=options)

@@ -8,14 +8,25 @@ from pathlib import Path
 
 import pytest
 
+import infra.output
 from infra.aliases import set_alias
 from infra.artifacts import Artifact, Dataset, Folder, Parent
+from infra.config import Config
 from infra.data_versions import DataVersion, publish_version
 from infra.fingerprint import fingerprint
 from infra.gc import Garbage
-from infra.run import RUNS
-from infra.store import Store
+from infra.output import Output, Resources
+from infra.passing import decode, encode
+from infra.run import RUNS, RunRecord
+from infra.store import Store, StoreError
 from tests.unit.small_world import DAY, LATER, Killed, World, key, parent_of
+
+
+class Row(Config):
+    """A row that the ledger can name."""
+
+    id: str
+    source: str
 
 
 def going(garbage: Garbage) -> set[str]:
@@ -183,7 +194,60 @@ def test_a_manifest_that_cannot_be_read_stops_the_collection(world: World) -> No
         world.collector().find()
 
 
+def test_in_a_store_whose_address_looks_like_a_pattern_the_same_stays(starred_store: Store, tmp_path: Path) -> None:
+    world = World(starred_store, tmp_path)
+    model, used = world.make("model"), world.make("used")
+    world.make("old")
+    set_alias(world.store, "recipe", "champion", model, "", "")
+    world.record_run(used, started=LATER)
+    world.collector().collect(world.collector().find())
+    assert world.names() == {"model", "used"}
+
+
+@pytest.mark.parametrize("note", [f"{RUNS}/x/all.json", "runs/last/recipe/queries.json"])
+def test_a_note_that_cannot_be_read_stops_the_collection(world: World, note: str) -> None:
+    """What it names is not known, so nothing may go."""
+    world.make("old")
+    world.store.note(note, b"{bad")
+    with pytest.raises(StoreError, match=rf"{note}: not a .*; delete it"):
+        world.collector().find()
+
+
+@pytest.mark.parametrize(("state", "goes"), [("running", set()), ("finished", {"raw", "given"})])
+def test_what_a_run_was_given_stays_while_it_works(local: World, state: str, goes: set[str]) -> None:
+    given = local.make("given", local.make("raw"))
+    inputs = (f"{given.step}/{given.fingerprint}",)
+    record = RunRecord(id="r", recipe="x", state=state, started=LATER - 20 * DAY, inputs=inputs)  # type: ignore[arg-type]
+    local.store.note(f"{RUNS}/r/sft-1.json", record.model_dump_json().encode())
+    assert going(local.collector(keep_days=10).find()) == goes
+    assert going(local.collector(keep_days=30).find()) == set()
+
+
 # Beside a run
+
+
+def test_what_a_phase_was_handed_after_the_marking_stays(local: World) -> None:
+    text = encode(local.make("queries", local.make("raw")))
+    age_all(local)
+    collector = local.collector(now=time.time())
+    garbage = collector.find()
+    assert going(garbage) == {"raw", "queries"}
+    decode(Dataset, text, local.store, "recipe")
+    assert going(collector.collect(garbage)) == set()
+
+
+def test_bytes_that_a_long_step_wrote_early_are_young_when_it_ends(
+    local: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(infra.output, "SHARD_ROWS", 1)
+    out = Output("long", scratch=tmp_path, store=local.store, resources=Resources())
+    (tmp_path / "weights").write_text("w")
+    out.keep(Row(id="a", source="s"))
+    out.add_file(tmp_path / "weights", "model/weights")
+    age_all(local)
+    collector = local.collector(now=time.time())
+    collector.collect(collector.find())
+    assert all(local.store.stored(f"blobs/{f.sha256[:2]}/{f.sha256}") for f in out.finish(is_dataset=True))
 
 
 def test_what_a_run_finds_again_after_the_marking_stays_with_its_ancestors(local: World) -> None:

@@ -7,7 +7,17 @@ from pathlib import Path
 
 from infra.artifacts import File, Kind, Manifest, Parent
 from infra.fingerprint import fingerprint
-from infra.graph import Graph, ancestors, build_graph, descendants, in_order, layers, restricted, scores_of
+from infra.graph import (
+    FILE_OF,
+    Graph,
+    ancestors,
+    build_graph,
+    descendants,
+    in_order,
+    layers,
+    restricted,
+    scores_of,
+)
 from infra.graph_layout import GAP, NODE_WIDTH, lay_out
 from tests.unit.traced_store import new_run, run_pipeline
 
@@ -59,6 +69,26 @@ def test_a_file_of_a_folder_hangs_below_the_folder() -> None:
     graph = build_graph([folder, rows])
     assert names(graph, ancestors(graph, rows.fingerprint)) == {"raw/a", "corpus"}
     assert names(graph, descendants(graph, folder.fingerprint)) == {"raw/a", "rows"}
+
+
+def test_a_folder_that_holds_a_file_that_it_was_made_from_closes_no_circle() -> None:
+    held = (File(path="raw/a", sha256="e" * 64, bytes=1), File(path="raw/b", sha256="f" * 64, bytes=1))
+    rows = manifest("rows", outside("raw/a", "e" * 64))
+    folder = manifest("folder", outside("raw/a", "e" * 64), made(rows), kind="folder", files=held)
+    after = manifest("after", outside("raw/b", "f" * 64))
+    graph = build_graph([folder, rows, after])
+    assert names(graph, ancestors(graph, folder.fingerprint)) == {"raw/a", "rows"}
+    assert names(graph, ancestors(graph, after.fingerprint)) == {"raw/b", "folder", "raw/a", "rows"}
+    assert [edge for edge in graph.edges if edge.role == FILE_OF and edge.child == "e" * 64] == []
+
+
+def test_two_folders_that_hold_each_others_file_close_no_circle() -> None:
+    a, b = (File(path=f"raw/{name}", sha256=name * 64, bytes=1) for name in "ab")
+    one = manifest("one", outside("raw/b", b.sha256), kind="folder", files=(a,))
+    two = manifest("two", outside("raw/a", a.sha256), kind="folder", files=(b,))
+    graph = build_graph([one, two])
+    assert len(graph.nodes) == len(in_order(graph)) == 4
+    assert names(graph, ancestors(graph, two.fingerprint)) == {"raw/a", "one", "raw/b"}
 
 
 def test_what_was_made_from_equal_content_counts_as_made_from_it() -> None:

@@ -122,6 +122,17 @@ def test_a_folder_is_published_below_its_prefix(out: Output, tmp_path: Path) -> 
     assert [file.path for file in out.finish(is_dataset=False)] == ["model/a", "model/deep/b"]
 
 
+def test_nothing_is_in_the_store_before_the_end(out: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step may work for longer than a collection of garbage waits."""
+    monkeypatch.setattr(infra.output, "SHARD_ROWS", 1)
+    (out.scratch / "weights").write_text("w")
+    out.keep(Item(id="a"))
+    out.add_file(out.scratch / "weights", "model/weights")
+    assert out.store.objects("blobs") == []
+    assert len(out.finish(is_dataset=False)) == len(out.store.objects("blobs")) == 2
+    assert [path.name for path in out.scratch.iterdir()] == ["weights"]
+
+
 def test_cost_adds_up(out: Output) -> None:
     out.spend(prompt_tokens=3, usd=0.5)
     out.spend(prompt_tokens=4)

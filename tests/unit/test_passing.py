@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +16,7 @@ from pydantic import Field, TypeAdapter
 from infra.artifacts import Artifact, Checkpoint, Dataset, Raw
 from infra.config import Config, ConfigError
 from infra.lookup import UnknownArtifactError
-from infra.passing import decode, encode, form_of
+from infra.passing import artifacts_in, decode, encode, form_of
 from infra.store import Store
 from tests.unit.small_world import World
 
@@ -126,6 +128,27 @@ def test_another_kind_of_artifact_is_refused_by_name(world: World) -> None:
 def test_an_artifact_that_is_gone_is_refused(world: World) -> None:
     with pytest.raises(UnknownArtifactError, match="not in the store"):
         decode(Dataset, f"merge@make-merge/{'0' * 64}", world.store, "recipe")
+
+
+def test_an_artifact_whose_files_are_gone_is_refused_with_the_remedy(world: World) -> None:
+    text = encode(dataset(world, "queries"))
+    for blob in world.store.objects("blobs"):
+        world.store.delete(blob.name)
+    with pytest.raises(ConfigError, match=r"`queries@.*` is not whole in the store .*; run its recipe again"):
+        decode(Dataset, text, world.store, "recipe")
+
+
+def test_an_artifact_that_is_handed_over_is_young_again(world: World) -> None:
+    queries = dataset(world, "queries")
+    path = Path(queries.uri)
+    os.utime(path, (0, 0))
+    decode(Dataset, encode(queries), world.store, "recipe")
+    assert time.time() - path.stat().st_mtime < 60
+
+
+def test_artifacts_are_found_in_whatever_a_phase_takes(world: World) -> None:
+    one, two = dataset(world, "one"), checkpoint(world, "two")
+    assert list(artifacts_in([(one, None), {"n": 1}, [two], "text", one])) == [one, two, one]
 
 
 @pytest.mark.parametrize("annotation", [Pair, Outer, Dataset, Dataset | None, tuple[Checkpoint, ...], Settings, int])

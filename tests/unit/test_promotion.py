@@ -130,10 +130,41 @@ def test_the_candidate_is_of_the_last_finished_run_or_what_is_named(board: Board
     assert (found.run, found.checkpoint.name, found.base) == ("r2", "policy of r2", second.base_report)
     assert find_candidate(board.store, "recipe", "policy of r1").run == "r1"
     assert find_candidate(board.store, "recipe", second.base.digest[:12]).checkpoint == second.base
-    with pytest.raises(ConfigError, match=r"no scored checkpoint `x` .* the last run has: base \w{12}, policy of r2"):
+    with pytest.raises(
+        ConfigError, match=r"no scored checkpoint `x` .* the last run with scores has: base \w{12}, policy of r2"
+    ):
         find_candidate(board.store, "recipe", "x")
     with pytest.raises(ConfigError, match=r"recipe new has no finished run in .*; run it: posttrain run new"):
         find_candidate(board.store, "new")
+
+
+def test_a_finished_run_without_scores_hides_no_candidate(board: Board) -> None:
+    made = train(board, "r1", {"math": [0, 0]}, {"math": [1, 1]})
+    board.run("r2")
+    board.run("r3", made.policy)
+    assert find_candidate(board.store, "recipe").run == "r1"
+    with pytest.raises(
+        ConfigError, match=r"no scored checkpoint `x` .*; the last run with scores has: base \w{12}, pol"
+    ):
+        find_candidate(board.store, "recipe", "x")
+
+
+def test_runs_that_scored_nothing_have_no_candidate(board: Board) -> None:
+    board.run("r1", board.checkpoint("model"))
+    for text in (None, "model"):
+        with pytest.raises(
+            ConfigError, match=r"no finished run of recipe recipe in .* has a scored checkpoint; run it"
+        ):
+            find_candidate(board.store, "recipe", text)
+
+
+def test_an_old_run_whose_report_was_collected_is_passed_by(board: Board) -> None:
+    made = train(board, "r1", {"math": [0, 0]}, {"math": [1, 1]})
+    train(board, "r2", {"math": [0, 0]}, {"math": [1, 1]})
+    for report in (made.base_report, made.report):
+        board.store.delete(f"manifests/{report.step}/{report.fingerprint}.json")
+    with pytest.raises(ConfigError, match="no scored checkpoint `policy of r1`"):
+        find_candidate(board.store, "recipe", "policy of r1")
 
 
 def test_a_promotion_is_kept_with_its_reason(board: Board) -> None:

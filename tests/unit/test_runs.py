@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from infra.artifacts import Dataset
+from infra.artifacts import Dataset, Raw
 from infra.output import Cost
-from infra.run import RUNS, Run, RunRecord, StepRecord, active, in_phase, read_runs, require_run
+from infra.run import RUNS, Run, RunRecord, StepRecord, active, in_phase, read_run, read_runs, require_run
 from infra.runtime import Runtime
 from infra.step import scratch_locks
-from infra.store import Store
+from infra.store import Store, StoreError
 
 
 def step(label: str, at: float) -> StepRecord:
@@ -90,7 +90,35 @@ def test_other_files_of_a_run_are_no_records(any_store: Store) -> None:
     assert [run.id for run in read_runs(any_store)] == ["r"]
 
 
+@pytest.mark.parametrize("content", [b"{bad", b"", b"[]"])
+def test_a_record_that_cannot_be_read_is_named_with_the_remedy(any_store: Store, content: bytes) -> None:
+    write(any_store, "a", "all")
+    any_store.note(f"{RUNS}/X/all.json", content)
+    for read in (lambda: read_runs(any_store), lambda: read_run(any_store, "X")):
+        with pytest.raises(StoreError, match=r"runs/by-id/X/all\.json: not a run's record; delete it"):
+            read()
+    assert read_run(any_store, "a") is not None
+
+
 # The active run
+
+
+def test_a_run_says_what_it_was_given_until_its_end(runtime: Runtime) -> None:
+    run = Run("smoke", runtime, part="sft-1")
+    given = step("samples", 1.0).artifact
+    with active(run):
+        run.note_inputs([given, given, Raw(name="raw", digest="d", uri="")])
+        assert read_one(run).inputs == (f"samples/{'f' * 64}",)
+    write(run.store, run.id, "other", inputs=("a/b", "c/d"))
+    assert set(read_one(run).inputs) == {f"samples/{'f' * 64}", "a/b", "c/d"}
+
+
+@pytest.mark.parametrize("content", [b"{bad", b"[]"])
+def test_a_remembered_call_that_cannot_be_read_is_named(runtime: Runtime, content: bytes) -> None:
+    run = Run("smoke", runtime)
+    run.store.note("runs/last/smoke/queries.json", content)
+    with pytest.raises(StoreError, match=r"runs/last/smoke/queries\.json: not a call's identity; delete it"):
+        run.last_seen("queries")
 
 
 def read_one(run: Run) -> RunRecord:

@@ -368,3 +368,28 @@ def test_the_table_shows_every_check_with_its_remedy() -> None:
         console.print(checks_table(checks))
     for shown in ("store", "good", "/store", "compiler", "fault", "none", "install g++"):
         assert shown in captured.get()
+
+
+# What is shown and what is left
+
+
+def test_a_remedy_is_shown_as_it_is() -> None:
+    console = Console(width=200)
+    check = Check(name="a [/2]", state="fault", found="/b[1]", remedy="mend base_url of [endpoints.teacher]")
+    with console.capture() as captured:
+        console.print(checks_table([check]))
+    for cell in (check.name, check.found, check.remedy):
+        assert cell in captured.get()
+
+
+def test_looking_leaves_nothing_in_the_store(runtime: Runtime, store: Store) -> None:
+    assert only(runtime, "store").state == "good"
+    assert store.objects("doctor") == []
+
+
+def test_a_record_that_cannot_be_read_is_a_fault(runtime: Runtime, store: Store) -> None:
+    store.note(f"{RUNS}/X/all.json", b"{bad")
+    check = only(runtime, "run records")
+    assert check.state == "fault"
+    assert "runs/by-id/X/all.json: not a run's record" in check.found
+    assert found(runtime, "stale runs") == []

@@ -223,3 +223,13 @@ def test_tables_show_what_there_is_and_no_more() -> None:
     for shown in ("the stack is up", "prefect", "11", "cpu", "any", "3", "brave-otter", "2026-05-04T03:02:01 "):
         assert shown in text
     assert "services: the stack is failed no disk" in text_of(StackSeen(state="failed", error="no disk")).lower()
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are() -> None:
+    pools = ({"name": "cpu [bold]", "type": "[red]", "status": "READY", "limit": None, "workers_online": 3},)
+    runs = ({"id": "1", "name": "try [/2]", "state": "Running", "pool": "[x]"},)
+    service = ServiceState(name="worker [a]", state="up", starts=1)
+    fields = {"state": "failed", "error": "mend [stack.pools]", "services": (service,), "pools": pools}
+    text = text_of(StackSeen.model_validate(fields | {"flow_runs": runs}))
+    for shown in ("[stack.pools]", "worker [a]", "cpu [bold]", "[red]", "try [/2]", "[x]"):
+        assert shown in text

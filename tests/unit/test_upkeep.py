@@ -65,6 +65,11 @@ def test_gc_leaves_what_is_young_and_takes_its_bounds(board: Board) -> None:
     assert call(board, "gc", "--keep-days", "-1").exit_code == 2
 
 
+def test_the_end_line_names_the_store_as_it_is(tmp_path: Path) -> None:
+    board = Board(Store(str(tmp_path / "b[bold]"), local=tmp_path / "local"), tmp_path)
+    assert f"{board.store.uri} would go" in call(board, "gc").stdout
+
+
 # promote
 
 
