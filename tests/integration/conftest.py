@@ -14,7 +14,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--artifacts", type=Path, default=ARTIFACTS, help="folder for what tests leave to be looked at")
 
 
+# The files that take longest, longest first: with workers side by side none of them is left for the end.
+LONGEST = ("test_stack", "test_smoke", "test_browser", "test_resume", "test_real_sample", "test_s3")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
     if config.getoption("--thorough"):
         return
     skipped = pytest.mark.skip(reason="takes minutes; run `make thorough`")

@@ -126,7 +126,7 @@ def done(stack: RunningStack, flow_run: str) -> dict[str, Any]:
 def test_the_run_has_the_changed_field_and_no_other_change(stack: RunningStack, done: dict[str, Any]) -> None:
     assert done["parameters"]["recipe"] == tiny_recipe(**{"benchmark.num_samples": AFTER})
     by_name = {manifest.name: manifest for manifest in stack.store.manifests()}
-    assert by_name["scores grpo-2"].config["run"]["num_samples"] == AFTER
+    assert by_name["scores grpo-1"].config["run"]["num_samples"] == AFTER
 
 
 # The run's page
@@ -166,7 +166,7 @@ def test_the_artifacts_tab_shows_report_funnel_cost_and_the_way_to_mlflow(
 
 CARDS = {
     "smoke-funnel": ("Funnel: every raw row, by source and reason", "gsm8k_train", "leak"),
-    "smoke-report": ("scores, in points, with 95 % intervals", "grpo-2", f"avg@{AFTER}"),
+    "smoke-report": ("scores, in points, with 95 % intervals", "grpo-1", f"avg@{AFTER}"),
     "smoke-cost": ("Cost of run",),
 }
 
@@ -214,7 +214,7 @@ def mlflow_root(stack: RunningStack) -> str:
 
 def test_mlflow_shows_inputs_model_and_scores_of_the_run(window: Window, mlflow_page: str) -> None:
     open_in_mlflow(window, mlflow_page)
-    for text in ("raw/gsm8k_train.jsonl", "grpo-2", f"scores grpo-2.math500.avg_at_{AFTER}"):
+    for text in ("raw/gsm8k_train.jsonl", "grpo-1", f"scores grpo-1.math500.avg_at_{AFTER}"):
         window.page.get_by_text(text).first.wait_for()
     window.picture("11-mlflow-run")
 
@@ -229,7 +229,7 @@ def test_mlflow_lists_the_run(window: Window, mlflow_page: str, run: str) -> Non
 def test_lineage_is_clickable_within_mlflow(window: Window, mlflow_page: str) -> None:
     open_in_mlflow(window, mlflow_page.replace("?", "/artifacts/lineage.html?"))
     page = window.page.frame_locator("iframe").first
-    select_node(page, "checkpoint", "grpo-2")
+    select_node(page, "checkpoint", "grpo-1")
     follow(page, "Made from", panel_links(page, "Made from")[0])
     assert panel_title(page) == "grpo-1"
     window.picture("13-mlflow-lineage")
@@ -250,7 +250,7 @@ def test_clicks_lead_from_the_checkpoint_to_a_raw_source_and_back(
 ) -> None:
     page = window.page
     page.goto((stack.store_folder / RUNS / run / "lineage.html").as_uri())
-    select_node(page, "checkpoint", "grpo-2")
+    select_node(page, "checkpoint", "grpo-1")
     window.picture("14-lineage-checkpoint")
     way = []
     while panel_kind(page) != "raw file":
@@ -260,7 +260,7 @@ def test_clicks_lead_from_the_checkpoint_to_a_raw_source_and_back(
     window.picture("15-lineage-source")
     for node in reversed(way):
         follow(page, "Went into", node)
-    assert (panel_kind(page), panel_title(page)) == ("checkpoint", "grpo-2")
+    assert (panel_kind(page), panel_title(page)) == ("checkpoint", "grpo-1")
 
 
 # What else a person finds

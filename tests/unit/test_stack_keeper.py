@@ -372,20 +372,7 @@ def test_a_failed_start_leaves_one_clear_error_and_nothing_else(home: Path, jour
     assert lock_is_free(home)
 
 
-# The lock, and who answers
-
-
-def test_the_lock_is_held_by_one_and_not_by_its_children(home: Path) -> None:
-    lock = take_lock(home)
-    assert lock is not None
-    assert take_lock(home) is None
-    child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"], close_fds=False)
-    try:
-        lock.close()
-        assert eventually(lambda: lock_is_free(home), 10)
-    finally:
-        child.kill()
-        child.wait()
+# A full disk, and who answers
 
 
 def test_only_a_200_is_an_answer(home: Path) -> None:
@@ -410,13 +397,3 @@ def test_a_full_disk_ends_nothing_and_hides_no_end(
     assert keeping.error is None
     assert events(journal) == ["worker began", "worker ended"]
     assert "cannot tell that the stack is stopping: [Errno 28]" in capsys.readouterr().err
-
-
-def test_a_look_writes_nothing(tmp_path: Path) -> None:
-    assert not is_kept(tmp_path / "no stack here")
-    assert list(tmp_path.iterdir()) == []
-    lock = take_lock(tmp_path)
-    assert lock is not None
-    assert is_kept(tmp_path)
-    lock.close()
-    assert not is_kept(tmp_path)
