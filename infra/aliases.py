@@ -36,8 +36,7 @@ class Alias(Config):
 
 def read_alias(store: Store, recipe: str, alias: str) -> Alias | None:
     """Where an alias of a recipe points, or None."""
-    content = store.read_note(f"{FOLDER}/{recipe}/{alias}.json")
-    return Alias.model_validate_json(content) if content else None
+    return store.read_note_as(f"{FOLDER}/{recipe}/{alias}.json", Alias, "an alias")
 
 
 def set_alias(store: Store, recipe: str, alias: str, artifact: Artifact, reason: str, by: str) -> Alias:
@@ -74,5 +73,5 @@ def alias_history(store: Store, recipe: str, alias: str) -> list[Alias]:
 
 
 def _read(store: Store, folder: str) -> list[Alias]:
-    contents = (store.read_note(name) for name in store.notes(folder) if name.endswith(".json"))
-    return [Alias.model_validate_json(content) for content in contents if content]
+    found = (store.read_note_as(name, Alias, "an alias") for name in store.notes(folder) if name.endswith(".json"))
+    return [alias for alias in found if alias is not None]

@@ -30,8 +30,7 @@ def _folder(recipe: str) -> str:
 def last_version(store: Store, recipe: str) -> DataVersion | None:
     """The newest version of a recipe, or None."""
     names = store.notes(_folder(recipe))
-    content = store.read_note(names[-1]) if names else None
-    return DataVersion.model_validate_json(content) if content else None
+    return store.read_note_as(names[-1], DataVersion, "a data version") if names else None
 
 
 def publish_version(store: Store, version: DataVersion) -> DataVersion:

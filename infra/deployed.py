@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from infra.dispatch import PoolDispatcher, Ticket, result_note, while_needed
-from infra.passing import encode
+from infra.passing import artifacts_in, encode
 from infra.run import RefusedError, Run, active
 from infra.runtime import worker_runtime
 
@@ -26,8 +26,10 @@ def run_deployed(phase: Phase[Any, Any], given: Mapping[str, Any]) -> Any:
 
     ticket = Ticket.model_validate(given["ticket"]) if given.get("ticket") else None
     with _opened(phase, given, ticket) as run:
+        arguments = phase.arguments(given, run)
+        run.note_inputs(artifacts_in(tuple(arguments.values())))
         try:
-            result = encode(phase.run_in(run, phase.arguments(given, run)))
+            result = encode(phase.run_in(run, arguments))
         except RefusedError as refused:
             run.reason = str(refused)
             return Cancelled(name="Refused", message=str(refused))

@@ -15,12 +15,12 @@ from infra.artifacts import Artifact, Manifest
 from infra.config import ConfigError
 from infra.fingerprint import file_digest, fingerprint
 from infra.graph import Graph
-from infra.run import read_runs
+from infra.run import LAST, read_runs
 from infra.store import Store
 
 MIN_HEX = 6
 ALIASES = ("champion", "candidate")
-LAST = "runs/last"
+
 _REFERENCE = re.compile(r"(?P<step>[\w-]+)/(?P<hex>[0-9a-f]{6,64})")
 _HEX = re.compile(r"[0-9a-f]{6,64}")
 _CHECKOUT = re.compile(r"(?P<step>[\w-]+)-(?P<hex>[0-9a-f]{16})")

@@ -129,7 +129,7 @@ class Run:
         self.lineage: Lineage | None = None
         self.dispatcher: Dispatcher | None = None
         self.reason = ""  # why it did not finish, in a sentence
-        self.has_failed = True  # until its end says otherwise
+        self.has_failed = False
         self.phase = ""
 
     def last_seen(self, label: str) -> dict[str, Any] | None:
@@ -264,6 +264,7 @@ def require_run() -> Run:
 def active(run: Run) -> Iterator[Run]:
     """Make `run` the current one; at the end its resources close, and its records in store and lineage are ended."""
     token = _current.set(run)
+    run.has_failed = True  # until its end says otherwise
     with ExitStack() as at_end:
         # Each of these happens whatever becomes of the others; the last pushed is the first done.
         for work in (_end_lineage, _end_record, _close_resources):

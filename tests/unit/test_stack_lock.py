@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from infra.stack.keeper import is_kept, take_lock
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10.0
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_the_lock_is_held_by_one_and_not_by_its_children(tmp_path: Path) -> None:
@@ -16,7 +25,7 @@ def test_the_lock_is_held_by_one_and_not_by_its_children(tmp_path: Path) -> None
     child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"], close_fds=False)
     try:
         lock.close()
-        assert not is_kept(tmp_path)
+        wait_until(lambda: not is_kept(tmp_path))  # a child holds it from its fork to its exec
     finally:
         child.kill()
         child.wait()
