@@ -232,7 +232,7 @@ def test_lineage_is_clickable_within_mlflow(window: Window, mlflow_page: str) ->
     page = window.page.frame_locator("iframe").first
     select_node(page, "checkpoint", "grpo-1")
     follow(page, "Made from", panel_links(page, "Made from")[0])
-    assert panel_title(page) == "grpo-1"
+    assert panel_title(page) == "train-sft"
     window.picture("13-mlflow-lineage")
 
 
