@@ -15,7 +15,7 @@ from infra.artifacts import Artifact, Manifest
 from infra.config import ConfigError
 from infra.fingerprint import file_digest, fingerprint
 from infra.graph import Graph
-from infra.run import LAST, read_runs
+from infra.run import LAST, read_identity, read_runs
 from infra.store import Store
 
 MIN_HEX = 6
@@ -238,9 +238,8 @@ def _labelled(store: Store, text: str, recipe: str | None) -> Manifest | None:
     names = [f"{recipe}/{text}"] if recipe else [name for name in _labels(store) if name.endswith(f"/{text}")]
     found: dict[Made, str] = {}
     for name in names:
-        content = store.read_note(f"{LAST}/{name}.json")
-        if content is not None:
-            identity = json.loads(content)
+        identity = read_identity(store, f"{LAST}/{name}.json")
+        if identity is not None:
             found.setdefault(Made(identity["step"], fingerprint(identity)), name)
     if not found:
         return None

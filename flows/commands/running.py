@@ -84,6 +84,7 @@ def recurate(
 ) -> None:
     """Curate the sources as they are today; publish a data version if anything changed. Trains nothing."""
     from flows.recipe import load_recipe
+    from flows.recurate import recurate as curate_anew
     from infra.data_versions import last_version
     from infra.lineage import MlflowLineage
     from infra.run import Run, active
@@ -93,7 +94,7 @@ def recurate(
     prepare_environment(runtime.scratch_folder.parent)
     with active(Run(chosen.name, runtime)) as current:
         current.lineage = MlflowLineage(current)
-        _recurate(chosen, runtime)
+        curate_anew(chosen, runtime)
         version = last_version(current.store, chosen.name)
         page = current.lineage.url
     assert version is not None, "re-curation publishes the first version, and any that differs"
@@ -107,12 +108,6 @@ def recurate(
     console.print(f"  queries     {version.num_queries:,}  {version.queries}", soft_wrap=True, highlight=False)
     console.print(f"  samples     {version.num_samples:,}  {version.samples}", soft_wrap=True, highlight=False)
     console.print(f"  store       {current.store.uri}\n  lineage     {page}", soft_wrap=True, highlight=False)
-
-
-def _recurate(recipe: Recipe, runtime: Runtime) -> None:
-    from flows.recurate import recurate
-
-    recurate(recipe, runtime)
 
 
 @app.command(epilog="Examples:\n\n  posttrain plan smoke\n\n  posttrain plan smoke --set sft.lr=1e-3 --json")

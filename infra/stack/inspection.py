@@ -56,7 +56,7 @@ def look(plan: Plan, state: StackState | None) -> StackSeen:
         return StackSeen(state="down")
     if state.state == "failed" or not answers(f"{plan.prefect_url}/api/health"):
         return StackSeen(state=state.state, error=state.error, services=state.services)
-    with _client(plan.prefect_url) as client:
+    with prefect_client(plan.prefect_url) as client:
         return StackSeen(
             state=state.state,
             error=state.error,
@@ -85,7 +85,7 @@ def cancel_active(prefect_url: str) -> list[str]:
     """Cancel every active flow run, wait until their processes are gone, and return their names."""
     if not answers(f"{prefect_url}/api/health"):
         return []
-    with _client(prefect_url) as client:
+    with prefect_client(prefect_url) as client:
         found = active_flow_runs(client)
         for run in found:
             # A paused run has a process too, which waits; forced, since a person asked for it.
@@ -97,13 +97,9 @@ def cancel_active(prefect_url: str) -> list[str]:
     return [run.name for run in found]
 
 
-def _client(prefect_url: str) -> httpx.Client:
-    return httpx.Client(base_url=f"{prefect_url}/api", timeout=TIMEOUT_S)
-
-
 def prefect_client(prefect_url: str) -> httpx.Client:
     """An HTTP client of a Prefect server's API."""
-    return _client(prefect_url)
+    return httpx.Client(base_url=f"{prefect_url}/api", timeout=TIMEOUT_S)
 
 
 def _post(client: httpx.Client, path: str, body: dict[str, Any]) -> Any:
