@@ -27,11 +27,13 @@ class Box(NamedTuple):
         folder: temporary, deleted afterwards; holds `main.py` and the working folder `work`.
         user: unprivileged uid that the program runs as; None: as this process's user.
         ready: descriptor that the boot code writes to when the program starts.
+        info: descriptor that bubblewrap writes its first process's id to.
     """
 
     folder: Path
     user: int | None
     ready: int
+    info: int
 
     @property
     def program(self) -> Path:
@@ -105,7 +107,8 @@ def _walls(box: Box, limits: Limits) -> list[str]:
     files += [*_open_folders(Path("/box/main.py")), "--ro-bind", str(box.program), "/box/main.py"]
     files += ["--proc", "/proc", "--dev", "/dev"]
     files += ["--perms", "1777", "--size", str(max(limits.file_bytes, 4096)), "--tmpfs", "/tmp"]
-    return [*apart, *rights, "--die-with-parent", "--new-session", *files, "--remount-ro", "/", "--chdir", "/tmp"]
+    told = ["--info-fd", str(box.info)]
+    return [*told, *apart, *rights, "--die-with-parent", "--new-session", *files, "--remount-ro", "/", "--chdir", "/tmp"]
 
 
 def _open_folders(path: Path) -> list[str]:

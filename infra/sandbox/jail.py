@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import select
 import selectors
 import signal
 import subprocess
@@ -10,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple, Self
 
 from infra.sandbox.isolation import ENVIRONMENT
 from infra.sandbox.limits import Ending, Execution, Limits, SandboxError
@@ -17,6 +20,7 @@ from infra.sandbox.limits import Ending, Execution, Limits, SandboxError
 _CHUNK = 65_536
 _STDERR_BYTES = 16_384
 _START_S = 30.0  # a jail starts in 0.1 s; on a machine that is very busy, later
+_WALLS_FALL_S = 30.0  # the kernel ends a process namespace within milliseconds; on a machine that is very busy, later
 _SHELL_SIGNAL = 128  # bubblewrap exits with 128 + the signal that ended the program
 
 
@@ -28,22 +32,35 @@ class JailEndedError(Exception):
         self.outcome = outcome
 
 
+class Pipe(NamedTuple):
+    """What a jail's first processes tell us through."""
+
+    read_end: int
+    write_end: int
+
+    @classmethod
+    def open(cls) -> Self:
+        """A new pipe."""
+        return cls(*os.pipe())
+
+
 class Jail:
     """A running jailed program, spoken with by lines. Not safe from threads; call `end` in any case.
 
     Args:
-        command: starts the jail; the boot code in it writes one byte to `ready_write` when the program begins.
-        ready: read and write end of that pipe.
+        command: starts the jail; the boot code in it writes one byte to `ready` when the program begins.
+        ready: closed here.
+        info: bubblewrap writes its first process's id to it, the other levels write nothing; closed here.
     """
 
-    def __init__(self, command: Sequence[str], work: Path, limits: Limits, ready: tuple[int, int]) -> None:
+    def __init__(self, command: Sequence[str], work: Path, limits: Limits, ready: Pipe, info: Pipe) -> None:
         self._limits = limits
         self._started = time.monotonic()
         self._stdout, self._stderr, self._pending = bytearray(), bytearray(), b""
         self._num_read = 0
         self._is_over = self._is_closed = False
         self._stdin_closes = False
-        read_end, write_end = ready
+        self._inside: int | None = None
         try:
             self._process = subprocess.Popen(
                 command,
@@ -52,18 +69,24 @@ class Jail:
                 stderr=subprocess.PIPE,
                 cwd=work,
                 env=ENVIRONMENT,
-                pass_fds=[write_end],
+                pass_fds=[ready.write_end, info.write_end],
                 start_new_session=True,
                 bufsize=0,
             )
         except OSError as error:
-            os.close(read_end)
+            os.close(ready.read_end)
+            os.close(info.read_end)
             raise SandboxError(f"the jail does not start: {error}") from error
         finally:
-            os.close(write_end)
+            os.close(ready.write_end)
+            os.close(info.write_end)
         self._selector = selectors.DefaultSelector()
         self._watch()
-        self._await_start(read_end)
+        try:
+            self._await_start(ready.read_end)
+            self._inside = _first_process(info.read_end)
+        finally:
+            os.close(info.read_end)
         self._deadline = time.monotonic() + limits.wall_s
 
     def _watch(self) -> None:
@@ -146,6 +169,8 @@ class Jail:
         except (ProcessLookupError, PermissionError):
             self._process.kill()
         self._process.wait()
+        if self._inside is not None:
+            _await_end(self._inside)
         with suppress(OSError):
             self._drain()
         self._selector.close()
@@ -228,3 +253,22 @@ class Jail:
     @staticmethod
     def _text(content: bytes | bytearray) -> str:
         return bytes(content).decode("utf-8", errors="replace")
+
+
+def _first_process(info: int) -> int | None:
+    """Descriptor of the first process of the jail's own process namespace, which ends after all others in it."""
+    os.set_blocking(info, False)
+    try:
+        told = os.read(info, _CHUNK)
+        return os.pidfd_open(json.loads(told)["child-pid"]) if told else None
+    except (BlockingIOError, ProcessLookupError):
+        return None
+
+
+def _await_end(first_process: int) -> None:
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(first_process, signal.SIGKILL)
+    ends = select.poll()
+    ends.register(first_process, select.POLLIN)
+    ends.poll(_WALLS_FALL_S * 1000)
+    os.close(first_process)

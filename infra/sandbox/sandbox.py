@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from infra.sandbox.isolation import Box, interpreter_for_others, jail_command
-from infra.sandbox.jail import Jail
+from infra.sandbox.jail import Jail, Pipe
 from infra.sandbox.limits import Ending, Execution, Level, Limits, SandboxError
 
 # Unprivileged users that no system account has by custom; one a jail at a time, since limits and kills go by user.
@@ -89,9 +89,9 @@ class Sandbox:
         has_user = os.geteuid() == 0 and level is not Level.LIMITS
         folder = tempfile.TemporaryDirectory(prefix="jail-", ignore_cleanup_errors=True)
         with folder as name, _leased_user(has_user) as user:
-            read_end, write_end = os.pipe()
-            box = _furnish(Box(Path(name), user, write_end), program)
-            jail = Jail(jail_command(level, self._bubblewrap, box, limits), box.work, limits, (read_end, write_end))
+            ready, info = Pipe.open(), Pipe.open()
+            box = _furnish(Box(Path(name), user, ready.write_end, info.write_end), program)
+            jail = Jail(jail_command(level, self._bubblewrap, box, limits), box.work, limits, ready, info)
             try:
                 yield jail
             finally:
