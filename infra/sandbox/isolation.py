@@ -107,8 +107,8 @@ def _walls(box: Box, limits: Limits) -> list[str]:
     files += [*_open_folders(Path("/box/main.py")), "--ro-bind", str(box.program), "/box/main.py"]
     files += ["--proc", "/proc", "--dev", "/dev"]
     files += ["--perms", "1777", "--size", str(max(limits.file_bytes, 4096)), "--tmpfs", "/tmp"]
-    told = ["--info-fd", str(box.info)]
-    return [*told, *apart, *rights, "--die-with-parent", "--new-session", *files, "--remount-ro", "/", "--chdir", "/tmp"]
+    ties = ["--info-fd", str(box.info), "--die-with-parent", "--new-session"]
+    return [*apart, *rights, *ties, *files, "--remount-ro", "/", "--chdir", "/tmp"]
 
 
 def _open_folders(path: Path) -> list[str]:
