@@ -73,22 +73,43 @@ class Response(Config):
 
 
 class Outcome(StrEnum):
-    """What grading found. Only CORRECT and WRONG speak about the response; the FAULTS never become a reward."""
+    """What grading found. A fault says nothing about the response, and never becomes a reward."""
 
-    CORRECT = "correct"
+    EQUAL = "equal"  # math and choice: the answer is the ground truth
+    DIFFERENT = "different"
+    PASSED = "passed"  # code and instructions: every test, or every constraint, holds
     WRONG = "wrong"
+    SCORED = "scored"  # a reward model's score in [0, 1]
+
     ANSWER_MISSING = "answer_missing"
     ANSWER_UNPARSEABLE = "answer_unparseable"
-    SCORED = "scored"  # a reward model's score in [0, 1]
+    NO_CODE = "no_code"
+    COMPILE_ERROR = "compile_error"
+    RUNTIME_ERROR = "runtime_error"
+    TIME_LIMIT = "time_limit"  # of the program, not of the grader
+    MEMORY_LIMIT = "memory_limit"
+    OUTPUT_LIMIT = "output_limit"
+
     GOLD_UNPARSEABLE = "gold_unparseable"
     TESTS_MISSING = "tests_missing"
     TIME_OUT = "time_out"
     CRASH = "crash"
+    SANDBOX_ERROR = "sandbox_error"
+
+    @property
+    def is_right(self) -> bool:
+        """True when the response is what was asked for; a score in between is neither right nor not."""
+        return self in {Outcome.EQUAL, Outcome.PASSED}
 
     @property
     def is_fault(self) -> bool:
         """True when grading itself failed: no statement about the response, so no reward."""
-        return self in {Outcome.GOLD_UNPARSEABLE, Outcome.TESTS_MISSING, Outcome.TIME_OUT, Outcome.CRASH}
+        return self in _FAULTS
+
+
+_FAULTS = frozenset({
+    Outcome.GOLD_UNPARSEABLE, Outcome.TESTS_MISSING, Outcome.TIME_OUT, Outcome.CRASH, Outcome.SANDBOX_ERROR,
+})  # fmt: skip
 
 
 class Verdict(Config):

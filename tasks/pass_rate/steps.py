@@ -18,7 +18,7 @@ from tasks.generation.journal import sample_resumably
 from tasks.generation.policy import PolicyConfig, PromptEncoder
 from tasks.generation.serving import serve
 from tasks.pass_rate.config import PassRateConfig
-from tasks.records import Outcome, Query
+from tasks.records import Query
 from tasks.rewards.opening import open_rewarder
 from tasks.rewards.rewarder import RewardConfig
 
@@ -73,7 +73,7 @@ def measure_pass_rate(policy: Checkpoint, queries: Dataset, config: PassRate, ou
         lengths = [len(samples[query.id, i].completion_ids) for i in indices]
         difficulty = Difficulty(
             query_id=query.id,
-            num_correct=judged.count(Outcome.CORRECT),
+            num_correct=sum(outcome.is_right for outcome in judged),
             num_judged=len(judged),
             mean_tokens=sum(lengths) / len(lengths),
         )

@@ -29,7 +29,7 @@ def judge_choice(gold: str, choices: Sequence[str], response: str) -> Verdict:
     if isinstance(answer, Verdict):
         return answer
     letter = letter_of(answer, choices)
-    outcome = Outcome.CORRECT if letter == gold else Outcome.WRONG if letter else Outcome.ANSWER_UNPARSEABLE
+    outcome = Outcome.EQUAL if letter == gold else Outcome.DIFFERENT if letter else Outcome.ANSWER_UNPARSEABLE
     return verdict(outcome, METHOD, extracted=answer, ms=(time.perf_counter() - started) * 1000)
 
 

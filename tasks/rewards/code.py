@@ -78,7 +78,7 @@ class CodeGrader:
     def judge_program(self, tests: dict[str, Any] | None, program: str) -> Verdict:
         """Verdict on a bare program. A limit or an error of the program is WRONG; one of the jail is CRASH."""
         started = time.perf_counter()
-        outcome, detail = Outcome.CORRECT, ""
+        outcome, detail = Outcome.PASSED, ""
         try:
             self._check(tests or {}, program)
         except _RejectedError as rejection:

@@ -39,7 +39,7 @@ def judge_instructions(constraints: Sequence[Mapping[str, Any]] | None, response
     if not answer:
         return verdict(Outcome.ANSWER_MISSING, "instructions", detail="no answer part")
     broken = [str(c["id"]) for c in constraints if not follows(str(c["id"]), c.get("kwargs") or {}, answer)]
-    outcome = Outcome.WRONG if broken else Outcome.CORRECT
+    outcome = Outcome.WRONG if broken else Outcome.PASSED
     ms = (time.perf_counter() - started) * 1000
     return verdict(outcome, "instructions", detail=", ".join(broken), ms=ms)
 

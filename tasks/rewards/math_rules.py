@@ -36,7 +36,7 @@ def decide(gold: str, answer: str, min_digits: int) -> Ruling | None:
     """Rule on two answers; None where only algebra can tell."""
     left, right = as_interval(normalise(gold)), as_interval(normalise(answer))
     if left == right:
-        return Ruling(Outcome.CORRECT, "string")
+        return Ruling(Outcome.EQUAL, "string")
     return (
         _by_words(left, right)
         or _by_number(left, right, min_digits)
@@ -46,7 +46,7 @@ def decide(gold: str, answer: str, min_digits: int) -> Ruling | None:
 
 
 def _ruling(is_equal: bool, method: str) -> Ruling:
-    return Ruling(Outcome.CORRECT if is_equal else Outcome.WRONG, method)
+    return Ruling(Outcome.EQUAL if is_equal else Outcome.DIFFERENT, method)
 
 
 def _by_words(gold: str, answer: str) -> Ruling | None:
@@ -146,7 +146,7 @@ def _is_wrapped_tuple(left: _Parts, right: _Parts) -> bool:
 
 
 def _all_numbers(parts: _Parts) -> bool:
-    return all(isinstance(_quantity(item, Outcome.WRONG), Quantity) for item in parts.items)
+    return all(isinstance(_quantity(item, Outcome.DIFFERENT), Quantity) for item in parts.items)
 
 
 def _in_order(gold: list[str], answer: list[str], min_digits: int) -> Ruling | None:
@@ -156,8 +156,8 @@ def _in_order(gold: list[str], answer: list[str], min_digits: int) -> Ruling | N
 
 def _all_of(rulings: list[Ruling | None]) -> Ruling | None:
     for ruling in rulings:
-        if ruling is not None and ruling.outcome is not Outcome.CORRECT:
-            return ruling if ruling.outcome is not Outcome.WRONG else _ruling(False, "parts")
+        if ruling is not None and ruling.outcome is not Outcome.EQUAL:
+            return ruling if ruling.outcome is not Outcome.DIFFERENT else _ruling(False, "parts")
     return None if None in rulings else _ruling(True, "parts")
 
 
@@ -166,7 +166,7 @@ def _in_any_order(gold: list[str], answer: list[str], min_digits: int) -> Ruling
     is_open = False
     for item in answer:
         rulings = [decide(candidate, item, min_digits) for candidate in left]
-        match = next((i for i, r in enumerate(rulings) if r is not None and r.outcome is Outcome.CORRECT), None)
+        match = next((i for i, r in enumerate(rulings) if r is not None and r.outcome is Outcome.EQUAL), None)
         if match is not None:
             left.pop(match)
         elif None in rulings:

@@ -33,7 +33,7 @@ def _compare(gold: str, answer: str) -> dict[str, str]:
     if not answers:
         return {"outcome": "answer_unparseable"}
     is_equal = verify(golds, answers, timeout_seconds=None, raise_on_error=True)
-    return {"outcome": "correct" if is_equal else "wrong"}
+    return {"outcome": "equal" if is_equal else "different"}
 
 
 def _answer(line: str) -> dict[str, str]:

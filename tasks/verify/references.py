@@ -34,7 +34,7 @@ def _unrun(query: Query) -> Ruling:
 
 def _of_verdict(verdict: Verdict) -> Ruling:
     told = f"{verdict.outcome.value}: {verdict.detail}"[:500]
-    if verdict.outcome is Outcome.CORRECT:
+    if verdict.outcome.is_right:
         return Ruling("", Found.REFERENCE_PASSES)
     if verdict.outcome is Outcome.TESTS_MISSING:
         return Ruling("", None, VerifyReason.TESTS_MISSING, told)

@@ -69,11 +69,11 @@ class Comparisons:
         outcome = self._known[Pair(gold, answer)]
         if _is_failure(outcome):
             raise FailedComparisonError(f"{outcome.value} comparing {answer!r} with {gold!r}")
-        return outcome is Outcome.CORRECT
+        return outcome is Outcome.EQUAL
 
     def outcome(self, gold: str, answer: str) -> Outcome:
         """What the verifier said; CORRECT for equal texts."""
-        return Outcome.CORRECT if gold == answer else self._known[Pair(gold, answer)]
+        return Outcome.EQUAL if gold == answer else self._known[Pair(gold, answer)]
 
 
 def _is_failure(outcome: Outcome) -> bool:

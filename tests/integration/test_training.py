@@ -73,7 +73,7 @@ def make_rollout(rng: Random, group: int, index: int, prompt: list[int]) -> Roll
     return Rollout(
         query_id=f"q{group}", group=group, sample_index=index, weights_version="synthetic", prompt_ids=prompt,
         completion_ids=completion, logprobs=[-5.0] * len(completion), stop_reason=rng.choice(["stop"] * 9 + ["length"]),
-        outcome=Outcome.CORRECT if reward else Outcome.WRONG, reward=reward, text="",
+        outcome=Outcome.EQUAL if reward else Outcome.DIFFERENT, reward=reward, text="",
     )  # fmt: skip
 
 

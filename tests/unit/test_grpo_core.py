@@ -27,7 +27,7 @@ def rollout(group, index, reward, completion=(1, 2), stop_reason="stop"):
     return Rollout(
         query_id=f"q{group}", group=group, sample_index=index, weights_version="0", prompt_ids=[1],
         completion_ids=list(completion), logprobs=[-0.5] * len(completion), stop_reason=stop_reason,
-        outcome=Outcome.CORRECT if reward else Outcome.WRONG, reward=reward, text="",
+        outcome=Outcome.EQUAL if reward else Outcome.DIFFERENT, reward=reward, text="",
     )  # fmt: skip
 
 

@@ -46,7 +46,8 @@ def _query(name: str, domain: Domain = Domain.MATH) -> Query:
 def _rollout(query_id: str, group: int, index: int, reward: float | None) -> Rollout:
     return Rollout(
         query_id=query_id, group=group, sample_index=index, weights_version="v", prompt_ids=[1], completion_ids=[2],
-        logprobs=[-0.1], stop_reason="stop", outcome=Outcome.CORRECT if reward == 1.0 else Outcome.WRONG, reward=reward,
+        logprobs=[-0.1], stop_reason="stop", reward=reward,
+        outcome=Outcome.EQUAL if reward == 1.0 else Outcome.DIFFERENT,
         text="",
     )  # fmt: skip
 

@@ -22,7 +22,7 @@ for line in sys.stdin:
         while True: pass
     if gold == "die": os._exit(1)
     if gold == "slow": time.sleep(0.3)
-    print(json.dumps({"outcome": "crash" if gold == "odd" else "correct", "detail": str(os.getpid())}), flush=True)
+    print(json.dumps({"outcome": "crash" if gold == "odd" else "equal", "detail": str(os.getpid())}), flush=True)
 """
 
 
@@ -41,7 +41,7 @@ def test_time_out_kills_one_process_and_the_pool_lives_on(pool: MathPool) -> Non
     assert compared.ruling.outcome is Outcome.TIME_OUT
     assert compared.ms >= 1000
     after = pool.compare("fine", "").ruling
-    assert (after.outcome, after.detail != before) == (Outcome.CORRECT, True)
+    assert (after.outcome, after.detail != before) == (Outcome.EQUAL, True)
 
 
 def test_death_is_a_crash_and_an_exception_costs_no_process(pool: MathPool) -> None:
@@ -56,7 +56,7 @@ def test_process_that_died_idle_harms_no_pair(pool: MathPool) -> None:
     import signal
 
     os.kill(int(pool.compare("fine", "").ruling.detail), signal.SIGKILL)
-    assert pool.compare("fine", "").ruling.outcome is Outcome.CORRECT
+    assert pool.compare("fine", "").ruling.outcome is Outcome.EQUAL
 
 
 def test_processes_are_replaced_after_their_share(pool: MathPool) -> None:
@@ -69,7 +69,7 @@ def test_queueing_is_not_timed(pool: MathPool) -> None:
     # 8 jobs of 0.3 s on 2 processes: the last waits 0.9 s and then takes 0.3, within the 1 s of the clock.
     with ThreadPoolExecutor(8) as threads:
         compared = list(threads.map(lambda _: pool.compare("slow", ""), range(8)))
-    assert {c.ruling.outcome for c in compared} == {Outcome.CORRECT}
+    assert {c.ruling.outcome for c in compared} == {Outcome.EQUAL}
     assert all(c.ms < 1000 for c in compared)
 
 
@@ -78,7 +78,7 @@ def test_works_from_an_event_loop(pool: MathPool) -> None:
         found = await asyncio.gather(*(asyncio.to_thread(pool.compare, "fine", "") for _ in range(5)))
         return [compared.ruling.outcome for compared in found]
 
-    assert asyncio.run(all_of_them()) == [Outcome.CORRECT] * 5
+    assert asyncio.run(all_of_them()) == [Outcome.EQUAL] * 5
 
 
 def test_threads_that_end_take_no_process_along(pool: MathPool) -> None:
@@ -97,10 +97,10 @@ def test_closed_pool_refuses(pool: MathPool) -> None:
 
 def test_nested_power_is_killed_by_the_clock() -> None:
     with MathPool(num_processes=1, timeout_s=2.0, memory_bytes=2**31, recycle_after=100) as pool:
-        assert pool.compare("x+1", "1+x").ruling.outcome is Outcome.CORRECT  # the start is not charged
+        assert pool.compare("x+1", "1+x").ruling.outcome is Outcome.EQUAL  # the start is not charged
         started = time.monotonic()
         # Straight to the pool: the guard before it would refuse.
         outcome = pool.compare("7", "9^{9^{9^{9}}}").ruling.outcome
         assert outcome in {Outcome.TIME_OUT, Outcome.CRASH}
         assert time.monotonic() - started < 20
-        assert pool.compare("x+1", "1+x").ruling.outcome is Outcome.CORRECT
+        assert pool.compare("x+1", "1+x").ruling.outcome is Outcome.EQUAL

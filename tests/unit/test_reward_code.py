@@ -40,10 +40,10 @@ def judge(grader: CodeGrader, tests: dict[str, Any], program: str) -> Outcome:
 @pytest.mark.parametrize(
     ("program", "outcome"),
     [
-        ("def f(x): return x * x", Outcome.CORRECT),
-        ("def f(x):\n    print('noise', flush=True); return x ** 2", Outcome.CORRECT),
-        ("f = lambda x: sum([x] * x)", Outcome.CORRECT),
-        ("class N(int): pass\ndef f(x): return N(x * x)", Outcome.CORRECT),
+        ("def f(x): return x * x", Outcome.PASSED),
+        ("def f(x):\n    print('noise', flush=True); return x ** 2", Outcome.PASSED),
+        ("f = lambda x: sum([x] * x)", Outcome.PASSED),
+        ("class N(int): pass\ndef f(x): return N(x * x)", Outcome.PASSED),
         ("def f(x): return x", Outcome.WRONG),
         ("def f(x): return None", Outcome.WRONG),
         ("def g(x): return x * x", Outcome.WRONG),
@@ -121,9 +121,9 @@ def test_sandbox_failure_is_a_fault(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("program", "outcome"),
     [
-        ("print(int(input()) ** 2)", Outcome.CORRECT),
-        ("import sys\nn = int(sys.stdin.read()); print(f'{n * n}.0 ')", Outcome.CORRECT),
-        ("print(int(input()) ** 2); exit()", Outcome.CORRECT),
+        ("print(int(input()) ** 2)", Outcome.PASSED),
+        ("import sys\nn = int(sys.stdin.read()); print(f'{n * n}.0 ')", Outcome.PASSED),
+        ("print(int(input()) ** 2); exit()", Outcome.PASSED),
         ("print(int(input()))", Outcome.WRONG),
         ("print(4)", Outcome.WRONG),
         ("print(int(input()) ** 2); 1/0", Outcome.WRONG),
@@ -137,7 +137,7 @@ def test_stdio(grader: CodeGrader, program: str, outcome: Outcome) -> None:
 
 def test_response_is_judged_by_its_last_fence(grader: CodeGrader) -> None:
     good, bad = "```python\ndef f(x): return x * x\n```", "```python\ndef f(x): return 0\n```"
-    assert grader.judge(TESTS, f"<think>{bad}</think>{bad}\nBetter:\n{good}").outcome is Outcome.CORRECT
+    assert grader.judge(TESTS, f"<think>{bad}</think>{bad}\nBetter:\n{good}").outcome is Outcome.PASSED
     assert grader.judge(TESTS, f"<think>{good}").outcome is Outcome.ANSWER_MISSING
     assert grader.judge(TESTS, f"<think>\n{good}\n</think> done").outcome is Outcome.ANSWER_MISSING
 
@@ -146,14 +146,14 @@ def test_objects_of_the_candidate_cross_by_reference(grader: CodeGrader) -> None
     program = "class Stack:\n    def __init__(self): self.items = []\n    def push(self, x): self.items.append(x)\n"
     program += "    def top(self): return self.items[-1]"
     tests = {"kind": "assert", "setup": "", "asserts": ["s = Stack()\ns.push(3)\nassert s.top() + 1 == 4"]}
-    assert judge(grader, tests, program) is Outcome.CORRECT
+    assert judge(grader, tests, program) is Outcome.PASSED
     assert judge(grader, tests, program.replace("[-1]", "[0] + 1")) is Outcome.WRONG
 
 
 def test_errors_cross(grader: CodeGrader) -> None:
     source = "try:\n    f(-1)\n    assert False\nexcept ValueError:\n    pass"
     tests = {"kind": "assert", "setup": "", "asserts": [source]}
-    assert judge(grader, tests, "def f(x): raise ValueError(x)") is Outcome.CORRECT
+    assert judge(grader, tests, "def f(x): raise ValueError(x)") is Outcome.PASSED
     assert judge(grader, tests, "def f(x): return x") is Outcome.WRONG
     assert judge(grader, tests, "def f(x): raise AssertionError") is Outcome.WRONG
 

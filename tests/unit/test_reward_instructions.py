@@ -65,7 +65,7 @@ def test_every_checker_has_a_case() -> None:
 
 def test_strict_means_all_of_them() -> None:
     constraints = [{"id": "punctuation:no_comma", "kwargs": {}}, {"id": "startend:quotation", "kwargs": {}}]
-    assert judge_instructions(constraints, '<think>a, b</think>"text"').outcome is Outcome.CORRECT
+    assert judge_instructions(constraints, '<think>a, b</think>"text"').outcome is Outcome.PASSED
     wrong = judge_instructions(constraints, '"one, two"')
     assert (wrong.outcome, wrong.score, wrong.detail) == (Outcome.WRONG, 0.0, "punctuation:no_comma")
     assert judge_instructions(constraints, "<think>only").outcome is Outcome.ANSWER_MISSING
@@ -107,4 +107,4 @@ def test_procedural_solutions_follow_their_instructions() -> None:
         problem = instruction.make(rng)
         constraints = [{"id": i, "kwargs": k} for i, k in zip(problem.instruction_ids, problem.kwargs, strict=True)]
         verdict = judge_instructions(constraints, problem.solution.answer)
-        assert verdict.outcome is Outcome.CORRECT, (verdict.detail, problem.solution.answer)
+        assert verdict.outcome is Outcome.PASSED, (verdict.detail, problem.solution.answer)

@@ -15,7 +15,7 @@ from tasks.rewards.math import MathConfig, MathVerifier
 from tasks.rewards.math_number import TooLargeError, parse_number
 from tasks.rewards.math_rules import decide
 
-RIGHT, WRONG = Outcome.CORRECT, Outcome.WRONG
+RIGHT, WRONG = Outcome.EQUAL, Outcome.DIFFERENT
 
 # gold, answer, outcome: all without algebra.
 DECIDED = [
@@ -152,7 +152,7 @@ def test_scores_follow_outcomes(verifier: MathVerifier) -> None:
     pairs = [("5", r"\boxed{5}"), ("5", r"\boxed{6}"), ("5", "five"), ("5", r"<think>\boxed{5}"), ("", r"\boxed{5}")]
     verdicts = verifier.judge_all([*pairs, ("5", r"\boxed{" + "1+" * 900 + "1}")])
     assert [v.outcome for v in verdicts] == [
-        Outcome.CORRECT, Outcome.WRONG, Outcome.ANSWER_MISSING, Outcome.ANSWER_MISSING, Outcome.GOLD_UNPARSEABLE,
+        Outcome.EQUAL, Outcome.DIFFERENT, Outcome.ANSWER_MISSING, Outcome.ANSWER_MISSING, Outcome.GOLD_UNPARSEABLE,
         Outcome.ANSWER_UNPARSEABLE,
     ]  # fmt: skip
     assert [v.score for v in verdicts] == [1.0, 0.0, 0.0, 0.0, None, 0.0]
@@ -160,24 +160,24 @@ def test_scores_follow_outcomes(verifier: MathVerifier) -> None:
 
 
 def test_two_boxes_are_not_a_set(verifier: MathVerifier) -> None:
-    assert verifier.judge("3,4", r"\boxed{3} and \boxed{4}").outcome is Outcome.WRONG
-    assert verifier.judge("4", r"\boxed{3}, no: \boxed{4}").outcome is Outcome.CORRECT
+    assert verifier.judge("3,4", r"\boxed{3} and \boxed{4}").outcome is Outcome.DIFFERENT
+    assert verifier.judge("4", r"\boxed{3}, no: \boxed{4}").outcome is Outcome.EQUAL
 
 
 def test_processes_start_only_for_algebra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.rewards.math_pool._Worker", None)  # starting one would raise
     with MathVerifier(MathConfig()) as verifier:
-        assert verifier.compare("1/2", "0.5").outcome is Outcome.CORRECT
+        assert verifier.compare("1/2", "0.5").outcome is Outcome.EQUAL
 
 
 def test_cache_keeps_findings_but_no_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = RowCache(Store(str(tmp_path / "store"), local=tmp_path / "local"), "verdicts", tmp_path)
     with MathVerifier(MathConfig(timeout_s=30.0), num_processes=1, cache=cache) as verifier:
-        assert verifier.compare("x+y", "y+x").outcome is Outcome.CORRECT
-        assert verifier.compare("x+y", r"\begin").outcome in {Outcome.ANSWER_UNPARSEABLE, Outcome.WRONG}
+        assert verifier.compare("x+y", "y+x").outcome is Outcome.EQUAL
+        assert verifier.compare("x+y", r"\begin").outcome in {Outcome.ANSWER_UNPARSEABLE, Outcome.DIFFERENT}
     monkeypatch.setattr("tasks.rewards.math_pool._Worker", None)
     with MathVerifier(MathConfig(), num_processes=1, cache=cache) as verifier:
-        assert verifier.compare("x+y", "y+x").outcome is Outcome.CORRECT
+        assert verifier.compare("x+y", "y+x").outcome is Outcome.EQUAL
     with MathVerifier(MathConfig(version=2), num_processes=1, cache=cache) as verifier, pytest.raises(TypeError):
         verifier.compare("x+y", "y+x")
 
@@ -187,7 +187,7 @@ def test_fractions_in_every_spelling_are_exact(top: int, bottom: int) -> None:
     value = Fraction(top, bottom)
     for text in (f"{top}/{bottom}", rf"\frac{{{top}}}{{{bottom}}}", f"({top})/({bottom})"):
         assert parse_number(text).value == value
-    assert decide(f"{top}/{bottom}", f"{top + 1}/{bottom}", 6).outcome is Outcome.WRONG  # type: ignore[union-attr]
+    assert decide(f"{top}/{bottom}", f"{top + 1}/{bottom}", 6).outcome is Outcome.DIFFERENT  # type: ignore[union-attr]
 
 
 @given(st.text(alphabet=r"0123456789+-*/^(){}!. \fracsqt,%xy<=", max_size=40))

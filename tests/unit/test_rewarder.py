@@ -48,8 +48,8 @@ def test_routes_by_domain_in_order() -> None:
     with Rewarder(RewardConfig(), ask=scores) as rewarder:
         verdicts = rewarder.score(batch)
     assert [v.outcome for v in verdicts] == [
-        Outcome.SCORED, Outcome.CORRECT, Outcome.CORRECT, Outcome.CORRECT, Outcome.CORRECT, Outcome.TESTS_MISSING,
-        Outcome.WRONG, Outcome.WRONG, Outcome.ANSWER_MISSING, Outcome.GOLD_UNPARSEABLE, Outcome.TESTS_MISSING,
+        Outcome.SCORED, Outcome.EQUAL, Outcome.EQUAL, Outcome.EQUAL, Outcome.PASSED, Outcome.TESTS_MISSING,
+        Outcome.DIFFERENT, Outcome.DIFFERENT, Outcome.ANSWER_MISSING, Outcome.GOLD_UNPARSEABLE, Outcome.TESTS_MISSING,
     ]  # fmt: skip
     assert verdicts[0].score == 0.5
     assert all((v.score is None) == v.outcome.is_fault for v in verdicts)
@@ -60,7 +60,7 @@ def test_code_goes_to_the_sandbox() -> None:
     with Rewarder(RewardConfig()) as rewarder:
         good, bad = (f"```python\ndef f(x): return x + {n}\n```" for n in (1, 2))
         verdicts = rewarder.score([(CODE, good), (CODE, bad), (MATH, r"\boxed{42}"), (CODE, "none")])
-    assert [v.outcome for v in verdicts] == [Outcome.CORRECT, Outcome.WRONG, Outcome.CORRECT, Outcome.ANSWER_MISSING]
+    assert [v.outcome for v in verdicts] == [Outcome.PASSED, Outcome.WRONG, Outcome.EQUAL, Outcome.ANSWER_MISSING]
 
 
 def test_code_without_a_jail_is_an_error_and_not_a_fault() -> None:
@@ -98,7 +98,7 @@ def test_works_from_an_event_loop() -> None:
         return [verdict.outcome for batch in batches for verdict in batch]
 
     with Rewarder(RewardConfig()) as rewarder:
-        assert asyncio.run(score(rewarder)) == [Outcome.CORRECT] * 8
+        assert asyncio.run(score(rewarder)) == [Outcome.EQUAL] * 8
 
 
 def test_a_step_of_rollouts_takes_no_time() -> None:
@@ -108,7 +108,7 @@ def test_a_step_of_rollouts_takes_no_time() -> None:
         started = time.process_time()
         verdicts = rewarder.score(batch)
         spent = time.process_time() - started
-    assert sum(v.outcome is Outcome.CORRECT for v in verdicts) == 256
+    assert sum(v.outcome is Outcome.EQUAL for v in verdicts) == 256
     assert spent < 3, "a step of 768 took seconds: the fast path is gone"  # measured: 0.03 s
 
 

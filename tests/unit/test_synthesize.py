@@ -121,8 +121,8 @@ def test_faults_of_form_in_their_order() -> None:
 @pytest.mark.parametrize(
     ("outcome", "score", "domain", "fault"),
     [
-        (Outcome.CORRECT, 1.0, Domain.MATH, None),
-        (Outcome.WRONG, 0.0, Domain.CODE, SynthesizeReason.NO_CORRECT_RESPONSE),
+        (Outcome.EQUAL, 1.0, Domain.MATH, None),
+        (Outcome.DIFFERENT, 0.0, Domain.CODE, SynthesizeReason.NO_CORRECT_RESPONSE),
         (Outcome.ANSWER_MISSING, 0.0, Domain.SCIENCE, SynthesizeReason.NO_CORRECT_RESPONSE),
         (Outcome.TIME_OUT, None, Domain.MATH, SynthesizeReason.VERIFICATION_FAILED),
         (Outcome.SCORED, 0.71, Domain.CHAT, None),
@@ -196,7 +196,7 @@ class FakeRewarder:
         if asked.domain is Domain.CHAT:
             return Verdict(outcome=Outcome.SCORED, score=0.9 if "friendly" in text else 0.5)
         is_right = "\\boxed{4}" in text
-        return Verdict(outcome=Outcome.CORRECT if is_right else Outcome.WRONG, score=float(is_right))
+        return Verdict(outcome=Outcome.EQUAL if is_right else Outcome.DIFFERENT, score=float(is_right))
 
 
 class Tables:

@@ -27,7 +27,7 @@ def _compare(gold: str, answer: str) -> Outcome:
     except ValueError:
         return Outcome.GOLD_UNPARSEABLE
     try:
-        return Outcome.CORRECT if Fraction(answer) == right else Outcome.WRONG
+        return Outcome.EQUAL if Fraction(answer) == right else Outcome.DIFFERENT
     except ValueError:
         return Outcome.ANSWER_UNPARSEABLE
 
@@ -88,7 +88,7 @@ def test_a_time_out_is_tried_once_more_and_an_outcome_is_asked_once() -> None:
 
     def flaky(pairs: Sequence[Pair]) -> list[Outcome]:
         asked.extend(pairs)
-        return [Outcome.TIME_OUT if asked.count(pair) == 1 else Outcome.CORRECT for pair in pairs]
+        return [Outcome.TIME_OUT if asked.count(pair) == 1 else Outcome.EQUAL for pair in pairs]
 
     comparisons = Comparisons(flaky)
     ballot = Ballot("q", "4", ("4.0", "4"))

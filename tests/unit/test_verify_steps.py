@@ -64,7 +64,7 @@ class Tables:
 
 
 def compare(pairs: Sequence[Pair]) -> list[Outcome]:
-    return [Outcome.CORRECT if float(gold) == float(answer) else Outcome.WRONG for gold, answer in pairs]
+    return [Outcome.EQUAL if float(gold) == float(answer) else Outcome.DIFFERENT for gold, answer in pairs]
 
 
 @pytest.fixture(autouse=True)
@@ -73,8 +73,8 @@ def small_verifiers(monkeypatch: pytest.MonkeyPatch) -> None:
 
     class Runner:
         def score(self, batch: Sequence[tuple[Query, str]]) -> list[Verdict]:
-            words = {"good": Outcome.CORRECT, "hang": Outcome.TIME_OUT, "void": Outcome.TESTS_MISSING}
-            found = [next((o for word, o in words.items() if word in text), Outcome.WRONG) for _, text in batch]
+            words = {"good": Outcome.EQUAL, "hang": Outcome.TIME_OUT, "void": Outcome.TESTS_MISSING}
+            found = [next((o for word, o in words.items() if word in text), Outcome.DIFFERENT) for _, text in batch]
             return [Verdict(outcome=outcome, detail="test 1 of 3") for outcome in found]
 
     monkeypatch.setattr(steps, "open_comparisons", lambda *_: Comparisons(compare))
