@@ -24,6 +24,20 @@ class Limits(Config):
     num_open_files: int = Field(default=64, ge=16, description="open files of one process")
 
 
+class Language(StrEnum):
+    """What a program is written in."""
+
+    PYTHON = "python"
+    CPP = "cpp"
+
+
+class Program(NamedTuple):
+    """A program that nobody trusts."""
+
+    source: str
+    language: Language = Language.PYTHON
+
+
 class Level(StrEnum):
     """How well a jail is kept apart from the host, best first."""
 
@@ -40,6 +54,7 @@ class Ending(StrEnum):
 
     FINISHED = "finished"  # exit code 0
     FAILED = "failed"  # another exit code, or a signal
+    COMPILE_ERROR = "compile_error"  # C++ that the compiler refuses; what it said is in `stderr`
     TIME_LIMIT = "time_limit"
     MEMORY_LIMIT = "memory_limit"
     OUTPUT_LIMIT = "output_limit"

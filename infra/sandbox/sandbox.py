@@ -14,7 +14,7 @@ from pathlib import Path
 
 from infra.sandbox.isolation import Box, interpreter_for_others, jail_command
 from infra.sandbox.jail import Jail, Pipe
-from infra.sandbox.limits import Ending, Execution, Level, Limits, SandboxError
+from infra.sandbox.limits import Ending, Execution, Language, Level, Limits, Program, SandboxError
 
 # Unprivileged users that no system account has by custom; one a jail at a time, since limits and kills go by user.
 FIRST_USER = 63_000
@@ -65,22 +65,22 @@ class Sandbox:
                 troubles.append(f"{level}: {error}")
         raise SandboxError(f"no jail works here ({'; '.join(troubles)}); `apt-get install bubblewrap`")
 
-    def run_python(self, program: str, stdin: str, limits: Limits) -> Execution:
+    def run(self, program: Program, stdin: str, limits: Limits) -> Execution:
         """Run a program with its whole input; a failure of the jail itself is `SANDBOX_FAILURE`."""
         try:
-            with self._jail(self.level, program, limits) as jail:
+            with self._jail(self.level, _python(program), limits) as jail:
                 return jail.feed(stdin)
         except SandboxError as error:
             return Execution(Ending.SANDBOX_FAILURE, "", str(error), 0.0)
 
     @contextmanager
-    def open_python(self, program: str, limits: Limits) -> Iterator[Jail]:
+    def open(self, program: Program, limits: Limits) -> Iterator[Jail]:
         """A program to speak with by lines; killed when the block ends.
 
         Raises:
             SandboxError: the jail does not start.
         """
-        with self._jail(self.level, program, limits) as jail:
+        with self._jail(self.level, _python(program), limits) as jail:
             yield jail
 
     @contextmanager
@@ -104,6 +104,12 @@ class Sandbox:
             raise SandboxError("bubblewrap is not installed; install it (`apt-get install bubblewrap`)")
         if level is Level.OWN_USER and (os.geteuid() != 0 or interpreter_for_others() is None):
             raise SandboxError("a user of its own needs root here, and a Python that every user may start")
+
+
+def _python(program: Program) -> str:
+    if program.language is not Language.PYTHON:
+        raise SandboxError(f"no jail for {program.language} here")
+    return program.source
 
 
 def _furnish(box: Box, program: str) -> Box:

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from infra.config import Config
 from infra.sandbox.jail import Jail, JailEndedError
-from infra.sandbox.limits import Ending, Limits, SandboxError
+from infra.sandbox.limits import Ending, Limits, Program, SandboxError
 from infra.sandbox.sandbox import Sandbox
 from tasks.records import Outcome, Verdict
 from tasks.rewards import code_agents
@@ -111,7 +111,7 @@ class CodeGrader:
             if left <= 0:
                 raise _RejectedError(f"test {index}: {Ending.TIME_LIMIT} of all tests")
             limits = self.config.limits(min(self.config.test_s, left))
-            done = self._sandbox.run_python(f"{PRELUDE}\n{program}", given, limits)
+            done = self._sandbox.run(Program(f"{PRELUDE}\n{program}"), given, limits)
             if done.outcome is Ending.SANDBOX_FAILURE:
                 raise SandboxError(done.stderr)
             if done.outcome is not Ending.FINISHED:
@@ -158,7 +158,7 @@ class _Session:
 
     def _open_agent(self, role: str) -> Jail:
         program = f"ROLE = {role!r}\n{_AGENTS.read_text(encoding='utf-8')}"
-        return self._open.enter_context(self._sandbox.open_python(program, self._limits))
+        return self._open.enter_context(self._sandbox.open(Program(program), self._limits))
 
     def _next_test(self) -> None:
         self._test_deadline = time.monotonic() + self._config.test_s

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.sandbox.limits import MIB, Ending, Level, Limits, SandboxError
+from infra.sandbox.limits import MIB, Ending, Level, Limits, Program, SandboxError
 from infra.sandbox.sandbox import Sandbox
 
 LIMITS = Limits(wall_s=2.0, cpu_s=1, memory_bytes=256 * MIB, output_bytes=MIB, file_bytes=MIB, num_processes=8)
@@ -45,7 +45,7 @@ def enforces_processes(sandbox: Sandbox) -> bool:
     ],
 )
 def test_endings(sandbox: Sandbox, program: str, outcome: Ending) -> None:
-    found = sandbox.run_python(program, "hello\n", LIMITS)
+    found = sandbox.run(Program(program), "hello\n", LIMITS)
     # A power may be cut short by either limit.
     allowed = {outcome, Ending.TIME_LIMIT} if "10**10" in program else {outcome}
     assert found.outcome in allowed, found
@@ -55,35 +55,35 @@ def test_endings(sandbox: Sandbox, program: str, outcome: Ending) -> None:
 def test_input_and_output(sandbox: Sandbox) -> None:
     text = "é" * 300_000
     program = "import sys; t = sys.stdin.read(); print(len(t)); print('no', file=sys.stderr)"
-    found = sandbox.run_python(program, text, LIMITS)
+    found = sandbox.run(Program(program), text, LIMITS)
     assert (found.outcome, found.stdout, found.stderr) == (Ending.FINISHED, "300000\n", "no\n")
 
 
 def test_flood_of_errors_is_cut_and_does_no_harm(sandbox: Sandbox) -> None:
-    found = sandbox.run_python("import sys\nfor _ in range(200): sys.stderr.write('a' * 65536)\nprint(1)", "", LIMITS)
+    found = sandbox.run(Program("import sys\nfor _ in range(200): sys.stderr.write('a' * 65536)\nprint(1)"), "", LIMITS)
     assert (found.outcome, found.stdout) == (Ending.FINISHED, "1\n")
     assert len(found.stderr) <= 16_384
 
 
 def test_environment_is_clean(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_KEY", "secret")
-    found = sandbox.run_python("import os; print(sorted(os.environ), os.listdir('.'))", "", LIMITS)
+    found = sandbox.run(Program("import os; print(sorted(os.environ), os.listdir('.'))"), "", LIMITS)
     assert "SECRET" not in found.stdout
     assert found.stdout.rstrip().endswith("[]")
 
 
 def test_order_of_sets_repeats(sandbox: Sandbox) -> None:
     program = "print(list({str(i) for i in range(50)}))"
-    assert len({sandbox.run_python(program, "", LIMITS).stdout for _ in range(3)}) == 1
+    assert len({sandbox.run(Program(program), "", LIMITS).stdout for _ in range(3)}) == 1
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives jails a user of their own")
 def test_root_is_left_behind(sandbox: Sandbox) -> None:
     if sandbox.level is Level.LIMITS:
         pytest.skip("limits alone keep the user")
-    found = sandbox.run_python("import os; print(os.getuid() != 0); os.setuid(0)", "", LIMITS)
+    found = sandbox.run(Program("import os; print(os.getuid() != 0); os.setuid(0)"), "", LIMITS)
     assert (found.outcome, found.stdout) == (Ending.FAILED, "True\n")
-    found = sandbox.run_python("open('/usr/planted', 'w')", "", LIMITS)
+    found = sandbox.run(Program("open('/usr/planted', 'w')"), "", LIMITS)
     assert found.outcome is Ending.FAILED
     assert not Path("/usr/planted").exists()
 
@@ -91,14 +91,14 @@ def test_root_is_left_behind(sandbox: Sandbox) -> None:
 def test_fork_bomb_is_held_and_nothing_of_it_stays(sandbox: Sandbox) -> None:
     if not enforces_processes(sandbox):
         pytest.skip("this level does not enforce the count of processes")
-    count = sandbox.run_python(
-        "import os, time\nn = 0\ntry:\n  while n < 100:\n    if os.fork() == 0: time.sleep(9)\n    n += 1\n"
-        "except OSError: print(n)", "", LIMITS,
+    count = sandbox.run(
+        Program("import os, time\nn = 0\ntry:\n  while n < 100:\n    if os.fork() == 0: time.sleep(9)\n    n += 1\n"
+        "except OSError: print(n)"), "", LIMITS,
     )  # fmt: skip
     assert int(count.stdout) < LIMITS.num_processes  # proven enforced, so that a real bomb may follow
-    bomb = sandbox.run_python("import os\nwhile True:\n  try: os.fork()\n  except OSError: pass", "", LIMITS)
+    bomb = sandbox.run(Program("import os\nwhile True:\n  try: os.fork()\n  except OSError: pass"), "", LIMITS)
     assert bomb.outcome is Ending.TIME_LIMIT
-    assert sandbox.run_python("print(1)", "", LIMITS).stdout == "1\n"
+    assert sandbox.run(Program("print(1)"), "", LIMITS).stdout == "1\n"
 
 
 def test_process_that_leaves_its_group_is_killed(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_process_that_leaves_its_group_is_killed(sandbox: Sandbox, tmp_path: Pat
         f"  os.execv(sys.executable, [sys.executable, '-S', '-c', 'import time; time.sleep(30)', {tag!r}])\n"
         "time.sleep(0.5)"
     )
-    found = sandbox.run_python(program, "", LIMITS)
+    found = sandbox.run(Program(program), "", LIMITS)
     assert (found.outcome, found.stdout) == (Ending.FINISHED, "up\n")
     commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
     assert not [command for command in commands if tag.encode() in command]
@@ -124,7 +124,7 @@ def test_nothing_outside_is_reached_behind_bubblewrap(sandbox: Sandbox) -> None:
     program = "import os, socket\nprocesses = [p for p in os.listdir('/proc') if p.isdigit()]\n"
     program += f"print(os.path.exists({home!r}), len(processes) < 5)\n"
     program += "socket.create_connection(('127.0.0.1', 1), 1)"
-    found = sandbox.run_python(program, "", LIMITS)
+    found = sandbox.run(Program(program), "", LIMITS)
     assert found.stdout == "False True\n"
     assert "unreachable" in found.stderr or "refused" in found.stderr
 
@@ -136,7 +136,7 @@ def test_missing_bubblewrap_is_told(tmp_path: Path) -> None:
 
 def test_conversation_has_a_clock_and_an_end(sandbox: Sandbox) -> None:
     program = "import sys, time\nfor line in sys.stdin:\n  time.sleep(float(line)); print('done', flush=True)"
-    with sandbox.open_python(program, LIMITS) as jail:
+    with sandbox.open(Program(program), LIMITS) as jail:
         assert jail.ask("0", wait_s=1.0) == "done"
         with pytest.raises(Exception, match="time_limit"):
             jail.ask("5", wait_s=0.2)
