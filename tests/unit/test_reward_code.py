@@ -112,7 +112,7 @@ def test_no_tests_is_never_a_pass(grader: CodeGrader, tests: dict[str, Any] | No
 
 def test_sandbox_failure_is_a_fault(tmp_path: Path) -> None:
     class Broken(Sandbox):
-        def open_python(self, program: str, limits: Any) -> Any:
+        def open(self, program: str, limits: Any) -> Any:
             raise SandboxError("no jail")
 
     assert judge(CodeGrader(CodeConfig(), Broken()), TESTS, "x = 1") is Outcome.CRASH
