@@ -80,6 +80,7 @@ def requested_stop(folder: Path) -> int | None:
 
 
 def forget_weights(folder: Path, step: int) -> None:
-    """Delete the weights after `step` updates, if they are there."""
-    if step > 0:
-        shutil.rmtree(weights_path(folder, step), ignore_errors=True)
+    """Delete the weights after `step` updates and fewer: a kill may have left more than one behind."""
+    for number in range(1, step + 1):
+        if weights_path(folder, number).exists():
+            shutil.rmtree(weights_path(folder, number), ignore_errors=True)

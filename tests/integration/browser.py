@@ -90,15 +90,16 @@ def form_field(window: Window, description: str) -> Locator:
 
 
 def submit(window: Window, name: str) -> str:
-    """Name the run, submit the form, and go to the run's page; the flow run's id, from its address."""
+    """Name the run, submit the form, and go to the run's page; the flow run's id."""
     window.page.locator(".flow-run-name-input input").fill(name)
-    window.page.get_by_role("button", name="Submit").click()
-    window.page.get_by_role("link", name=name, exact=True).first.click()
-    window.page.wait_for_url(re.compile("/runs/flow-run/"))
+    with window.page.expect_response(re.compile("/create_flow_run$")) as answered:
+        window.page.get_by_role("button", name="Submit").click()
+    assert answered.value.ok, answered.value.text()
+    flow_run: str = answered.value.json()["id"]
+    # The page links to the run in a toast that is gone after seconds.
+    window.page.goto(f"{window.page.url.partition('/deployments/')[0]}/runs/flow-run/{flow_run}")
     window.page.get_by_text("Subflow Runs", exact=True).wait_for()
-    found = re.search("/runs/flow-run/([0-9a-f-]{36})", window.page.url)
-    assert found, window.page.url
-    return found[1]
+    return flow_run
 
 
 def open_tab(window: Window, name: str) -> None:
