@@ -153,6 +153,29 @@ class StackRuntime(Config):
         return self
 
 
+class SandboxRuntime(Config):
+    """Where programs that nobody trusts are run."""
+
+    backend: Literal["local", "docker", "service"] = Field(
+        default="local",
+        description="bubblewrap on this machine, containers of this machine, or `posttrain sandbox serve`",
+    )
+    unsafe: bool = Field(
+        default=False,
+        description="local: without bubblewrap fall back to weaker jails, not refuse; for trusted programs",
+    )
+    slots: int = Field(default=2, ge=1, description="programs at a time")
+    image: str = Field(default="posttrain/sandbox:0.2.0", description="docker: image of docker/sandbox.Dockerfile")
+    hosts: tuple[str, ...] = Field(default=(), description="service: `http://host:port` of each, or of their balancer")
+    token_env: str | None = Field(default=None, description="service: environment variable that holds the token")
+
+    @model_validator(mode="after")
+    def _has_hosts(self) -> Self:
+        if self.backend == "service" and not self.hosts:
+            raise ValueError('sandbox.backend is "service", and sandbox.hosts names none')
+        return self
+
+
 class Runtime(Config):
     """A profile. The same recipe on another profile makes the same data versions wherever a step is deterministic."""
 
@@ -174,6 +197,7 @@ class Runtime(Config):
     training: TrainingRuntime = TrainingRuntime()
     rollout: RolloutRuntime = RolloutRuntime()
     verifier_processes: int = Field(default=2, ge=1, description="processes that run math_verify")
+    sandbox: SandboxRuntime = SandboxRuntime()
     stack: StackRuntime = StackRuntime()
 
     @property
