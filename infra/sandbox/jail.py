@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
-import select
 import selectors
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
-from typing import NamedTuple, Self
 
-from infra.sandbox.isolation import ENVIRONMENT
-from infra.sandbox.limits import Ending, Execution, Limits, SandboxError
+from infra.sandbox.limits import Ending, Execution, Limits
+from infra.sandbox.process import Process, Status
 
 _CHUNK = 65_536
 _STDERR_BYTES = 16_384
-_START_S = 30.0  # a jail starts in 0.1 s; on a machine that is very busy, later
-_WALLS_FALL_S = 30.0  # the kernel ends a process namespace within milliseconds; on a machine that is very busy, later
-_SHELL_SIGNAL = 128  # bubblewrap exits with 128 + the signal that ended the program
+# What Python, libstdc++, the loader and the kernel say when an allocation fails.
+_MEMORY_SIGNS = (b"MemoryError", b"std::bad_alloc", b"Cannot allocate memory", b"virtual memory exhausted")
+_SIGN_BYTES = 400
+_NEARLY_ALL = 0.85
 
 
 class JailEndedError(Exception):
@@ -32,92 +28,37 @@ class JailEndedError(Exception):
         self.outcome = outcome
 
 
-class Pipe(NamedTuple):
-    """What a jail's first processes tell us through."""
-
-    read_end: int
-    write_end: int
-
-    @classmethod
-    def open(cls) -> Self:
-        """A new pipe."""
-        return cls(*os.pipe())
-
-
 class Jail:
     """A running jailed program, spoken with by lines. Not safe from threads; call `end` in any case.
 
     Args:
-        command: starts the jail; the boot code in it writes one byte to `ready` when the program begins.
-        ready: closed here.
-        info: bubblewrap writes its first process's id to it, the other levels write nothing; closed here.
+        process: just started; its clock begins now.
+        limits: those of time and output are held here, the others by what holds the process.
+        started: `time.monotonic()` when the jail began to be made, for the milliseconds.
     """
 
-    def __init__(self, command: Sequence[str], work: Path, limits: Limits, ready: Pipe, info: Pipe) -> None:
-        self._limits = limits
-        self._started = time.monotonic()
-        self._stdout, self._stderr, self._pending = bytearray(), bytearray(), b""
+    def __init__(self, process: Process, limits: Limits, started: float | None = None) -> None:
+        self._process, self._limits = process, limits
+        now = time.monotonic()
+        self._started = now if started is None else started
+        self._deadline = now + limits.wall_s
+        self._stdout, self._stderr, self._pending = bytearray(), bytearray(), memoryview(b"")
         self._num_read = 0
         self._is_over = self._is_closed = False
-        self._stdin_closes = False
-        self._inside: int | None = None
-        try:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd=work,
-                env=ENVIRONMENT,
-                pass_fds=[ready.write_end, info.write_end],
-                start_new_session=True,
-                bufsize=0,
-            )
-        except OSError as error:
-            os.close(ready.read_end)
-            os.close(info.read_end)
-            raise SandboxError(f"the jail does not start: {error}") from error
-        finally:
-            os.close(ready.write_end)
-            os.close(info.write_end)
-        self._selector = selectors.DefaultSelector()
+        self._stdin_closes = self._stdin_closed = False
+        self._status: Status | None = None
         self._watch()
-        try:
-            self._await_start(ready.read_end)
-            self._inside = _first_process(info.read_end)
-        finally:
-            os.close(info.read_end)
-        self._deadline = time.monotonic() + limits.wall_s
 
     def _watch(self) -> None:
-        assert self._process.stdin
-        assert self._process.stdout
-        assert self._process.stderr
-        self._pidfd = os.pidfd_open(self._process.pid)
-        self._selector.register(self._pidfd, selectors.EVENT_READ, self._read_exit)
-        for stream, read in ((self._process.stdout, self._read_stdout), (self._process.stderr, self._read_stderr)):
-            os.set_blocking(stream.fileno(), False)
-            self._selector.register(stream.fileno(), selectors.EVENT_READ, read)
-        os.set_blocking(self._process.stdin.fileno(), False)
-
-    def _await_start(self, ready: int) -> None:
-        is_ready: list[bool] = []
-
-        def read_ready(descriptor: int) -> None:
-            is_ready.append(os.read(descriptor, 1) == b"r")
-            self._selector.unregister(descriptor)
-
-        self._selector.register(ready, selectors.EVENT_READ, read_ready)
-        try:
-            self._pump(lambda: bool(is_ready), time.monotonic() + _START_S)
-        except JailEndedError as ended:
-            self.end(Ending.SANDBOX_FAILURE)
-            raise SandboxError(f"the jail did not start ({ended.outcome}): {self._text(self._stderr)[-500:]}") from None
-        finally:
-            os.close(ready)
-        if not is_ready[0]:
-            self.end(Ending.SANDBOX_FAILURE)
-            raise SandboxError(f"the jail did not start: {self._text(self._stderr)[-500:]}")
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._process.ended, selectors.EVENT_READ, self._read_exit)
+        for descriptor, read in (
+            (self._process.stdout, self._read_stdout),
+            (self._process.stderr, self._read_stderr),
+        ):
+            os.set_blocking(descriptor, False)
+            self._selector.register(descriptor, selectors.EVENT_READ, read)
+        os.set_blocking(self._process.stdin, False)
 
     # Speaking
 
@@ -137,7 +78,7 @@ class Jail:
     def feed(self, stdin: str) -> Execution:
         """Give the whole standard input, wait for the end, and say how it went."""
         self._stdin_closes = True
-        self._write(stdin.encode())
+        self._write(stdin.encode("utf-8", errors="surrogateescape"))
         try:
             self._pump(lambda: self._is_over, self._deadline)
         except JailEndedError as ended:
@@ -145,47 +86,71 @@ class Jail:
         return self.end()
 
     def end(self, outcome: Ending | None = None) -> Execution:
-        """Kill whatever is left of the program; `outcome` None: judge by its exit code."""
-        if outcome is None:
-            outcome = self._exit_outcome() if self._is_over else Ending.FINISHED
+        """Kill whatever is left of the program; `outcome` None: judge by its exit code.
+
+        Raises:
+            SandboxError: what holds the program failed.
+        """
         if not self._is_closed:
             self._kill()
-        return Execution(outcome, self._text(self._stdout), self._text(self._stderr), self._elapsed_ms())
+        if outcome is None:
+            outcome = self._exit_outcome() if self._is_over else Ending.FINISHED
+        if outcome is Ending.FINISHED and self._num_read > self._limits.output_bytes:
+            outcome = Ending.OUTPUT_LIMIT
+        cpu_s = self._status.cpu_s if self._status else None
+        rss = self._status.max_rss_bytes if self._status else None
+        ms = (time.monotonic() - self._started) * 1000
+        return Execution(outcome, self._text(self._stdout), self._text(self._stderr), ms, cpu_s, rss)
 
     def _exit_outcome(self) -> Ending:
-        code = self._process.wait()
-        number = -code if code < 0 else code - _SHELL_SIGNAL if code > _SHELL_SIGNAL else 0
-        if number == signal.SIGXCPU:
+        status = self._end_status()
+        if status.code == -signal.SIGXCPU or self._is_cpu_kill(status):
             return Ending.TIME_LIMIT
-        if code == 0:
+        if status.code == 0:
             return Ending.FINISHED
-        is_memory = b"MemoryError" in self._stderr[-200:]
-        return Ending.MEMORY_LIMIT if is_memory else Ending.FAILED
+        return Ending.MEMORY_LIMIT if self._is_memory(status) else Ending.FAILED
+
+    def _end_status(self) -> Status:
+        if self._status is None:
+            self._status = self._process.status()
+        return self._status
+
+    def _is_cpu_kill(self, status: Status) -> bool:
+        # A program that ignores the soft limit's signal is killed by the hard one.
+        return status.code == -signal.SIGKILL and (status.cpu_s or 0.0) >= self._limits.cpu_s
+
+    def _is_memory(self, status: Status) -> bool:
+        if any(sign in self._stderr[-_SIGN_BYTES:] for sign in _MEMORY_SIGNS):
+            return True
+        # A failed malloc that nobody checks ends in a fault, with the memory nearly full.
+        is_fault = status.code in {-signal.SIGSEGV, -signal.SIGBUS, -signal.SIGABRT}
+        return is_fault and (status.max_rss_bytes or 0) > _NEARLY_ALL * self._limits.memory_bytes
 
     def _kill(self) -> None:
         self._is_closed = True
         try:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
             self._process.kill()
-        self._process.wait()
-        if self._inside is not None:
-            _await_end(self._inside)
-        with suppress(OSError):
-            self._drain()
-        self._selector.close()
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if stream is not None:
-                stream.close()
-        os.close(self._pidfd)
+            with suppress(OSError):
+                self._drain()
+            if self._is_over:
+                self._end_status()
+        finally:
+            self._selector.close()
+            for descriptor in (self._process.stdout, self._process.stderr, self._process.ended):
+                os.close(descriptor)
+            self._close_stdin()
 
     # Pipes
 
+    def _close_stdin(self) -> None:
+        if not self._stdin_closed:
+            self._stdin_closed = True
+            os.close(self._process.stdin)
+
     def _write(self, content: bytes) -> None:
-        assert self._process.stdin is not None
-        self._pending += content
-        if not self._process.stdin.closed and self._process.stdin.fileno() not in self._selector.get_map():
-            self._selector.register(self._process.stdin.fileno(), selectors.EVENT_WRITE, self._write_stdin)
+        self._pending = memoryview(bytes(self._pending) + content)
+        if not self._stdin_closed and self._process.stdin not in self._selector.get_map():
+            self._selector.register(self._process.stdin, selectors.EVENT_WRITE, self._write_stdin)
 
     def _pump(self, is_done: Callable[[], bool], deadline: float) -> None:
         while not is_done():
@@ -211,7 +176,7 @@ class Jail:
 
     def _read_exit(self, _: int) -> int:
         self._is_over = True
-        self._selector.unregister(self._pidfd)
+        self._selector.unregister(self._process.ended)
         self._drain()
         return 0
 
@@ -236,39 +201,16 @@ class Jail:
         return content
 
     def _write_stdin(self, descriptor: int) -> int:
-        assert self._process.stdin is not None
         try:
-            self._pending = self._pending[os.write(descriptor, self._pending[:_CHUNK]) :] if self._pending else b""
+            self._pending = self._pending[os.write(descriptor, self._pending[:_CHUNK]) :]
         except BrokenPipeError:
-            self._pending = b""
+            self._pending = memoryview(b"")
         if not self._pending:
             self._selector.unregister(descriptor)
             if self._stdin_closes:
-                self._process.stdin.close()
+                self._close_stdin()
         return 0
-
-    def _elapsed_ms(self) -> float:
-        return (time.monotonic() - self._started) * 1000
 
     @staticmethod
     def _text(content: bytes | bytearray) -> str:
         return bytes(content).decode("utf-8", errors="replace")
-
-
-def _first_process(info: int) -> int | None:
-    """Descriptor of the first process of the jail's own process namespace, which ends after all others in it."""
-    os.set_blocking(info, False)
-    try:
-        told = os.read(info, _CHUNK)
-        return os.pidfd_open(json.loads(told)["child-pid"]) if told else None
-    except (BlockingIOError, ProcessLookupError):
-        return None
-
-
-def _await_end(first_process: int) -> None:
-    with suppress(ProcessLookupError):
-        signal.pidfd_send_signal(first_process, signal.SIGKILL)
-    ends = select.poll()
-    ends.register(first_process, select.POLLIN)
-    ends.poll(_WALLS_FALL_S * 1000)
-    os.close(first_process)

@@ -43,6 +43,8 @@ class Level(StrEnum):
 
     BUBBLEWRAP = "bubblewrap"
     """Own network, process, user and file view; a host process is neither seen nor reached."""
+    DOCKER = "docker"
+    """A container on a Docker engine: as above, with limits by cgroup."""
     OWN_USER = "own_user"
     """Limits and an unprivileged user of its own: cannot write outside its folder, but sees host files and network."""
     LIMITS = "limits"
@@ -68,6 +70,8 @@ class Execution(NamedTuple):
     stdout: str
     stderr: str
     ms: float
+    cpu_s: float | None = None
+    max_rss_bytes: int | None = None
 
 
 class SandboxError(RuntimeError):

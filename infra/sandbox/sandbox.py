@@ -8,17 +8,20 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from infra.sandbox.isolation import Box, interpreter_for_others, jail_command
-from infra.sandbox.jail import Jail, Pipe
+from infra.sandbox.jail import Jail
+from infra.sandbox.launch import Launched, Pipe
 from infra.sandbox.limits import Ending, Execution, Language, Level, Limits, Program, SandboxError
 
 # Unprivileged users that no system account has by custom; one a jail at a time, since limits and kills go by user.
 FIRST_USER = 63_000
 NUM_USERS = 256
+LOCAL_LEVELS = (Level.BUBBLEWRAP, Level.OWN_USER, Level.LIMITS)
 _PROBE = "import os; print(os.getuid())"
 _KILL_ALL = "import os, sys; os.setresuid(*[int(sys.argv[1])] * 3); os.kill(-1, 9)"
 
@@ -53,7 +56,7 @@ class Sandbox:
     def _probe(self) -> Level:
         troubles = []
         # Limits alone would run strangers' code as root, so root has to ask for that by name.
-        levels = [level for level in Level if level is not Level.LIMITS or os.geteuid() != 0]
+        levels = [level for level in LOCAL_LEVELS if level is not Level.LIMITS or os.geteuid() != 0]
         for level in [self._wanted] if self._wanted else levels:
             try:
                 with self._jail(level, _PROBE, Limits()) as jail:
@@ -83,6 +86,9 @@ class Sandbox:
         with self._jail(self.level, _python(program), limits) as jail:
             yield jail
 
+    def close(self) -> None:
+        """Nothing is kept between programs."""
+
     @contextmanager
     def _jail(self, level: Level, program: str, limits: Limits) -> Iterator[Jail]:
         self._check(level)
@@ -91,7 +97,9 @@ class Sandbox:
         with folder as name, _leased_user(has_user) as user:
             ready, info = Pipe.open(), Pipe.open()
             box = _furnish(Box(Path(name), user, ready.write_end, info.write_end), program)
-            jail = Jail(jail_command(level, self._bubblewrap, box, limits), box.work, limits, ready, info)
+            started = time.monotonic()
+            launched = Launched(jail_command(level, self._bubblewrap, box, limits), box.work, ready, info)
+            jail = Jail(launched, limits, started)
             try:
                 yield jail
             finally:

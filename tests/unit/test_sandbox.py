@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from infra.sandbox.limits import MIB, Ending, Level, Limits, Program, SandboxError
-from infra.sandbox.sandbox import Sandbox
+from infra.sandbox.sandbox import LOCAL_LEVELS, Sandbox
 
 LIMITS = Limits(wall_s=2.0, cpu_s=1, memory_bytes=256 * MIB, output_bytes=MIB, file_bytes=MIB, num_processes=8)
 
 
-@pytest.fixture(scope="module", params=list(Level))
+@pytest.fixture(scope="module", params=LOCAL_LEVELS)
 def sandbox(request: pytest.FixtureRequest) -> Sandbox:
     sandbox = Sandbox(level=request.param)
     try:
