@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import NamedTuple
 
 OPEN_THINK, CLOSE_THINK = "<think>", "</think>"
-_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*")
-_LABEL = re.compile(r"####\s*(.+?)\s*$", re.MULTILINE)
+OPEN_ANSWER, CLOSE_ANSWER = "<answer>", "</answer>"
+# A box's opening, an escaped character, or a brace. A doubled backslash is what quoting makes of one.
+_MARK = re.compile(r"\\(?P<box>boxed|fbox)(?![a-zA-Z])\s*(?P<brace>\{)?|\\(?!\\(?:boxed|fbox)).|[{}]", re.DOTALL)
+_BARE_BOX = re.compile(r"[^\s{}$.,;]+")
+_LABEL = re.compile(r"####\s*(\S[^\n]*)")
 _FENCE = re.compile(r"^[ \t]*```[ \t]*([\w+#.-]*)[^\n]*\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
 # Spellings of a Python fence; a bare fence counts when no fence names the language.
 PYTHON_FENCES = frozenset({"python", "python3", "py", "py3"})
@@ -39,37 +42,53 @@ def answer_part(text: str) -> str | None:
     answer = split_thinking(text).answer
     if answer is None:
         return None
-    tagged = _ANSWER.findall(answer)
-    return (tagged[-1] if tagged else answer).strip()
+    end = answer.rfind(CLOSE_ANSWER)
+    start = answer.rfind(OPEN_ANSWER, 0, end) if end >= 0 else -1
+    return (answer[start + len(OPEN_ANSWER) : end] if start >= 0 else answer).strip()
+
+
+def boxes(text: str) -> list[str]:
+    r"""Contents of the complete `\boxed{…}`, by matching braces, in order; of nested ones the innermost.
+
+    One pass: a hostile text of thousands of boxes that never close takes no longer than another of its length.
+
+    >>> boxes(r"\boxed{1} so \boxed{\frac{1}{2}} or \boxed 7.")
+    ['1', '\\frac{1}{2}', '7']
+    """
+    found: list[_Box] = []
+    opened: list[int] = []  # where each brace's content starts; -1: no box
+    for mark in _MARK.finditer(text):
+        if mark["box"]:
+            bare = None if mark["brace"] else _BARE_BOX.match(text, mark.end())
+            if mark["brace"]:
+                opened.append(mark.end())
+            elif bare:
+                found.append(_Box(bare.start(), bare.end()))
+        elif mark[0] == "{":
+            opened.append(-1)
+        elif mark[0] == "}" and opened and (start := opened.pop()) >= 0:
+            found.append(_Box(start, mark.start()))
+    return [text[box.start : box.end].strip() for box in _innermost(found)]
+
+
+class _Box(NamedTuple):
+    start: int
+    end: int
+
+
+def _innermost(found: list[_Box]) -> list[_Box]:
+    ordered = sorted(found)
+    return [box for box, after in pairwise(ordered) if after.start > box.end] + ordered[-1:]
 
 
 def last_box(text: str) -> str | None:
-    r"""Content of the last complete `\boxed{…}`, found by matching braces; `\boxed 7` holds one token.
+    r"""Content of the last complete `\boxed{…}`; `\boxed 7` holds one token. None: there is none.
 
     >>> last_box(r"\boxed{1} so \boxed{\frac{1}{2}}")
     '\\frac{1}{2}'
     """
-    for found in reversed(list(_BOX.finditer(text))):
-        content = _braced(text, found.end())
-        if content is not None:
-            return content.strip()
-    return None
-
-
-def _braced(text: str, start: int) -> str | None:
-    if not text.startswith("{", start):
-        token = re.match(r"[^\s{}$.,;]+", text[start:])
-        return token[0] if token else None
-    depth, is_escaped = 0, False
-    for index in range(start, len(text)):
-        if is_escaped:
-            is_escaped = False
-            continue
-        is_escaped = text[index] == "\\"
-        depth += (text[index] == "{") - (text[index] == "}")
-        if depth == 0:
-            return text[start + 1 : index]
-    return None
+    found = boxes(text)
+    return found[-1] if found else None
 
 
 def final_answer(text: str) -> str | None:
@@ -86,8 +105,13 @@ def label_answer(text: str) -> str | None:
     boxed = last_box(text)
     if boxed is not None:
         return boxed
+    return last_label(text)
+
+
+def last_label(text: str) -> str | None:
+    """GSM8K's last `#### N`."""
     labels = _LABEL.findall(text)
-    return str(labels[-1]) if labels else None
+    return str(labels[-1]).strip() if labels else None
 
 
 def last_code_block(text: str) -> str | None:

@@ -5,32 +5,56 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 from pydantic import Field
 
-from infra.config import Config
 from infra.fingerprint import fingerprint
 from infra.row_cache import RowCache
 from tasks.records import Outcome, Verdict
-from tasks.rewards.extract import answer_part, last_box
+from tasks.rewards.math_answer import find_answers
+from tasks.rewards.math_guard import clean
+from tasks.rewards.math_parts import Open, Ruling
+from tasks.rewards.math_policy import BoxPolicy, Fallback, Policy
 from tasks.rewards.math_pool import MathPool
-from tasks.rewards.math_rules import Ruling, decide
+from tasks.rewards.math_rules import decide
 from tasks.rewards.verdicts import verdict
 
 MIB = 1024 * 1024
+# One label, or several that are equally right.
+Gold = str | Sequence[str]
 
 
-class MathConfig(Config):
+class MathConfig(Policy):
     """How math answers are compared; all of it may change a verdict."""
 
-    version: int = Field(default=1, description="of the rules; raise it with any change of theirs, verdicts are cached")
+    version: int = Field(default=2, description="of the rules; raise it with any change of theirs, verdicts are cached")
     timeout_s: float = Field(default=5.0, gt=0, description="for math_verify on one pair (its own default)")
     memory_bytes: int = Field(default=2048 * MIB, description="address space of a math_verify process")
     recycle_after: int = Field(default=500, ge=1, description="pairs after which a math_verify process is replaced")
     max_answer_chars: int = Field(default=1000, ge=1, description="a longer answer is unparseable")
-    min_rounded_digits: int = Field(
-        default=6, ge=1, description="a decimal that rounds the exact value is right from this many significant digits"
+    boxes: BoxPolicy = Field(default=BoxPolicy.LAST, description="which of several boxes is judged")
+    fallbacks: tuple[Fallback, ...] = Field(
+        default=(),
+        description="where the answer of a text without a box is looked for, always in the order label, phrase, "
+        "number; none by default, since the prompt asks for a box",
     )
+
+
+class Pair(NamedTuple):
+    """Two bare answers to be compared."""
+
+    gold: str
+    answer: str
+
+
+class _Row(NamedTuple):
+    """What the comparison of one response takes: every alternative of the gold with every answer."""
+
+    golds: list[str]
+    answers: list[str]
+    found_by: str
+    missing: Verdict | None
 
 
 class MathVerifier:
@@ -39,13 +63,14 @@ class MathVerifier:
     Args:
         config: the rules.
         num_processes: math_verify processes.
-        cache: keeps what math_verify found, by pair and version; faults are never kept.
+        cache: keeps what math_verify found, by pair, policy and version; faults are never kept.
     """
 
     def __init__(self, config: MathConfig, num_processes: int = 2, cache: RowCache | None = None) -> None:
         self.config = config
         self._cache = cache
         self._pool = MathPool(num_processes, config.timeout_s, config.memory_bytes, config.recycle_after)
+        self._policy = Policy(**config.model_dump(include=set(Policy.model_fields)))
 
     def __enter__(self) -> MathVerifier:
         return self
@@ -57,16 +82,16 @@ class MathVerifier:
         """End the processes."""
         self._pool.close()
 
-    def judge(self, gold: str, response: str) -> Verdict:
-        """Verdict on a response's last box, in its answer part."""
+    def judge(self, gold: Gold, response: str) -> Verdict:
+        """Verdict on what a response answers."""
         return self.judge_all([(gold, response)])[0]
 
-    def judge_all(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
+    def judge_all(self, pairs: Sequence[tuple[Gold, str]]) -> list[Verdict]:
         """Verdicts on pairs of gold and response text, in order."""
-        answers = [boxed_answer(response) for _, response in pairs]
-        asked = [(gold, a) for (gold, _), a in zip(pairs, answers, strict=True) if isinstance(a, str)]
-        compared = iter(self.compare_all(asked))
-        return [next(compared) if isinstance(answer, str) else answer for answer in answers]
+        rows = [self._row(gold, response) for gold, response in pairs]
+        wanted = [Pair(gold, answer) for row in rows for answer in row.answers for gold in row.golds]
+        compared = dict(zip(wanted, self.compare_all(wanted), strict=True))
+        return [row.missing or self._judge(row, compared) for row in rows]
 
     def compare(self, gold: str, answer: str) -> Verdict:
         """Verdict on two bare answers."""
@@ -74,15 +99,35 @@ class MathVerifier:
 
     def compare_all(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
         """Verdicts on pairs of bare answers, in order; equal pairs are compared once."""
-        verdicts = {pair: self._decide(*pair) for pair in dict.fromkeys(pairs)}
-        open_pairs = [pair for pair, found in verdicts.items() if found is None]
-        verdicts |= self._by_algebra(open_pairs)
-        return [found for pair in pairs if (found := verdicts[pair]) is not None]
+        decided = {pair: self._decide(Pair(*pair)) for pair in dict.fromkeys(pairs)}
+        by_algebra = self._by_algebra({pair: found for pair, found in decided.items() if isinstance(found, Open)})
+        verdicts = {pair: found for pair, found in decided.items() if isinstance(found, Verdict)} | by_algebra
+        return [verdicts[pair] for pair in pairs]
 
-    def _decide(self, gold: str, answer: str) -> Verdict | None:
+    def _row(self, gold: Gold, response: str) -> _Row:
+        answers = find_answers(response, self.config.boxes, self.config.fallbacks)
+        golds = list(dict.fromkeys([gold] if isinstance(gold, str) else gold)) or [""]
+        missing = None
+        if not answers.texts:
+            missing = verdict(Outcome.ANSWER_MISSING, "extract", detail=answers.missing)
+        return _Row(golds, answers.texts, answers.found_by, missing)
+
+    def _judge(self, row: _Row, compared: dict[Pair, Verdict]) -> Verdict:
+        found = [any_equal([compared[Pair(gold, answer)] for gold in row.golds]) for answer in row.answers]
+        best = all_equal(found) if self.config.boxes is BoxPolicy.ALL_EQUAL else any_equal(found)
+        return best.model_copy(update={"method": f"{row.found_by}:{best.method}"}) if row.found_by else best
+
+    def _decide(self, pair: Pair) -> Verdict | Open:
         started = time.perf_counter()
-        ruling = self._refuse(gold, answer) or decide(gold, answer, self.config.min_rounded_digits)
-        return None if ruling is None else _verdict(ruling, answer, (time.perf_counter() - started) * 1000)
+        gold, answer = clean(pair.gold), clean(pair.answer)
+        try:
+            ruling = self._refuse(gold, answer) or decide(gold, answer, self._policy)
+        except Exception as error:
+            # A rule that fails on an odd text must not take the batch along; it says nothing about the answer.
+            ruling = Ruling(Outcome.CRASH, "rules", f"{type(error).__name__}: {error}"[:300])
+        if isinstance(ruling, Open):
+            return ruling
+        return _verdict(ruling, answer, (time.perf_counter() - started) * 1000)
 
     def _refuse(self, gold: str, answer: str) -> Ruling | None:
         for text, outcome in ((gold, Outcome.GOLD_UNPARSEABLE), (answer, Outcome.ANSWER_UNPARSEABLE)):
@@ -92,33 +137,48 @@ class MathVerifier:
                 return Ruling(outcome, "guard", f"{len(text)} characters")
         return None
 
-    def _by_algebra(self, pairs: list[tuple[str, str]]) -> dict[tuple[str, str], Verdict]:
+    def _by_algebra(self, pairs: dict[tuple[str, str], Open]) -> dict[tuple[str, str], Verdict]:
         if len(pairs) <= 1:
-            return {pair: self._verify(pair) for pair in pairs}
+            return {pair: self._verify(pair[1], texts) for pair, texts in pairs.items()}
         with ThreadPoolExecutor(min(len(pairs), self._pool.num_processes)) as threads:
-            return dict(zip(pairs, threads.map(self._verify, pairs), strict=True))
+            answers = [answer for _, answer in pairs]
+            return dict(zip(pairs, threads.map(self._verify, answers, pairs.values()), strict=True))
 
-    def _verify(self, pair: tuple[str, str]) -> Verdict:
-        key = fingerprint([*pair, self.config.version])
+    def _verify(self, answer: str, texts: Open) -> Verdict:
+        key = fingerprint([*texts, self._policy, self.config.version])
         known = self._cache.get(key) if self._cache else None
         if known is not None:
-            return Verdict.model_validate(known)
-        compared = self._pool.compare(*pair)
-        found = _verdict(compared.ruling, pair[1], compared.ms)
+            return Verdict.model_validate(known).model_copy(update={"extracted": clean(answer)})
+        compared = self._pool.compare(*texts, self._policy.min_rounded_digits)
+        found = _verdict(compared.ruling, clean(answer), compared.ms)
         if self._cache and not found.outcome.is_fault:
             self._cache.put(key, found.model_dump(mode="json"))
         return found
 
 
+def any_equal(verdicts: Sequence[Verdict]) -> Verdict:
+    """The verdict on several of which one equal one is enough. A fault hides no equal one, and none hides a fault.
+
+    A gold that cannot be read, or a time-out, may have been the equal one: without another, nothing is known.
+    """
+    return next(
+        (v for v in verdicts if v.outcome is Outcome.EQUAL),
+        next((v for v in verdicts if v.outcome.is_fault), verdicts[0]),
+    )
+
+
+def all_equal(verdicts: Sequence[Verdict]) -> Verdict:
+    """The verdict on several that must all be equal: one that is certainly not decides, whatever failed beside it."""
+    return next(
+        (v for v in verdicts if not v.outcome.is_right and not v.outcome.is_fault),
+        next((v for v in verdicts if v.outcome.is_fault), verdicts[-1]),
+    )
+
+
 def boxed_answer(response: str) -> str | Verdict:
-    """The answer that a response commits to, or the verdict that it has none."""
-    answer = answer_part(response)
-    if answer is None:
-        return verdict(Outcome.ANSWER_MISSING, "extract", detail="thinking never ends")
-    boxed = last_box(answer)
-    if boxed is None:
-        return verdict(Outcome.ANSWER_MISSING, "extract", detail="no box in the answer part")
-    return boxed
+    """The last box of a response's answer part, or the verdict that it has none."""
+    found = find_answers(response, BoxPolicy.LAST)
+    return found.texts[0] if found.texts else verdict(Outcome.ANSWER_MISSING, "extract", detail=found.missing)
 
 
 def _verdict(ruling: Ruling, answer: str, ms: float) -> Verdict:

@@ -119,11 +119,11 @@ class _Parser:
                 return value
 
     def _signed(self) -> Fraction:
-        if self._take("-"):
-            return -self._signed()
-        if self._take("+"):
-            return self._signed()
-        return self._power()
+        sign = 1
+        while self._peek() in {"+", "-", " "}:
+            sign = -sign if self._peek() == "-" else sign
+            self._at += 1
+        return sign * self._power()
 
     def _power(self) -> Fraction:
         base = self._factorial()
@@ -132,8 +132,17 @@ class _Parser:
         return _power(base, self._exponent())
 
     def _exponent(self) -> Fraction:
+        self._deepen()
         value = self._argument(is_signed=True)
-        return _power(value, self._exponent()) if self._take("^") else value
+        value = _power(value, self._exponent()) if self._take("^") else value
+        self._depth -= 1
+        return value
+
+    def _deepen(self) -> None:
+        # Counts calls within calls, so that no text reaches the interpreter's own limit.
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            raise TooLargeError("nested too deep")
 
     def _factorial(self) -> Fraction:
         value = self._atom()
@@ -155,10 +164,11 @@ class _Parser:
         if token["number"] is None and token[0] not in {r"\frac", r"\sqrt"}:
             raise NotExactError(token[0])
         self._at += 1
-        if token[0] == r"\frac":
-            return _bounded(_divide(self._argument(), self._argument()))
-        if token[0] == r"\sqrt":
-            return _root(self._argument())
+        if token[0] in {r"\frac", r"\sqrt"}:
+            self._deepen()
+            value = _divide(self._argument(), self._argument()) if token[0] == r"\frac" else _root(self._argument())
+            self._depth -= 1
+            return _bounded(value)
         return self._mixed(self._literal(token), token)
 
     def _argument(self, is_signed: bool = False) -> Fraction:
@@ -168,9 +178,7 @@ class _Parser:
         return self._signed() if is_signed and self._peek() in {"-", "("} else self._atom()
 
     def _nested(self, closing: str) -> Fraction:
-        self._depth += 1
-        if self._depth > _MAX_DEPTH:
-            raise TooLargeError("nested too deep")
+        self._deepen()
         value = self._sum()
         if not self._take(closing):
             raise NotExactError("unbalanced")
@@ -240,10 +248,10 @@ def _root(value: Fraction) -> Fraction:
     return Fraction(top, bottom)
 
 
-def equal_numbers(gold: Number, answer: Number, min_digits: int) -> bool:
+def equal_numbers(gold: Number, answer: Number, min_digits: int | None) -> bool:
     """Exactly equal; or one is a decimal of at least `min_digits` significant digits that rounds the other."""
-    if gold.value == answer.value:
-        return True
+    if gold.value == answer.value or min_digits is None:
+        return gold.value == answer.value
     return _rounds(gold, answer, min_digits) or _rounds(answer, gold, min_digits)
 
 

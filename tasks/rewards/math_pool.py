@@ -6,19 +6,21 @@ may be a whole flow.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import queue
 import select
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
 
 from infra.runtime import child_environment
 from tasks.records import Outcome
-from tasks.rewards.math_rules import Ruling
+from tasks.rewards.math_parts import Ruling
 
 WORKER = Path(__file__).with_name("math_worker.py")
 _START_S = 120.0  # importing sympy takes a second; on a machine that is very busy, many
@@ -117,6 +119,8 @@ class MathPool:
         for _ in range(num_processes):
             self._slots.put(None)
         self._is_closed = False
+        self._closing = threading.Lock()
+        self._ids = itertools.count()
 
     def __enter__(self) -> MathPool:
         return self
@@ -124,46 +128,59 @@ class MathPool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def compare(self, gold: str, answer: str) -> Compared:
+    def compare(self, gold: str, answer: str, min_digits: int | None = None) -> Compared:
         """What math_verify says; TIME_OUT and CRASH are about the pool, never about the answer.
+
+        `min_digits`: from how many significant digits a decimal may round the exact value; None: never.
 
         Raises:
             PoolError: no process starts, or the pool is closed.
         """
+        job: dict[str, object] = {"gold": gold, "answer": answer, "min_digits": min_digits}
         worker = self._slots.get()
         try:
             if self._is_closed:
                 raise PoolError("the pool is closed; compare inside its `with` block")
             for _ in range(_ATTEMPTS):
                 worker = worker or _Worker(self._memory_bytes)
-                compared = self._ask(worker, gold, answer)
+                compared = self._ask(worker, job)
                 if compared.is_spent or worker.num_jobs >= self._recycle_after:
                     worker.kill()
                     worker = None
                 if compared.ruling.outcome is not Outcome.CRASH or not compared.is_spent:
                     break
             return compared
+        except BaseException:
+            # Interrupted between a job and its reply: the next job must not get this one's.
+            if worker is not None:
+                worker.kill()
+                worker = None
+            raise
         finally:
             self._slots.put(worker)
 
-    def _ask(self, worker: _Worker, gold: str, answer: str) -> Compared:
-        job: dict[str, object] = {"gold": gold, "answer": answer, "orphan_s": int(self._timeout_s) + 5}
+    def _ask(self, worker: _Worker, job: dict[str, object]) -> Compared:
+        job = job | {"id": next(self._ids), "orphan_s": int(self._timeout_s) + 5}
         started = time.perf_counter()
         try:
             reply = worker.ask(job, self._timeout_s)
-        except OSError as error:
+            content = None if reply is None else json.loads(reply)
+        except (OSError, ValueError) as error:
             return Compared(Ruling(Outcome.CRASH, METHOD, f"math process died: {error}"), 0.0, is_spent=True)
         ms = (time.perf_counter() - started) * 1000
-        if reply is None:
+        if content is None:
             return Compared(Ruling(Outcome.TIME_OUT, METHOD, f"no answer in {self._timeout_s} s"), ms, is_spent=True)
-        content = json.loads(reply)
-        return Compared(Ruling(Outcome(content["outcome"]), METHOD, content.get("detail", "")), ms)
+        if content["id"] != job["id"]:
+            return Compared(Ruling(Outcome.CRASH, METHOD, "a reply to another pair"), ms, is_spent=True)
+        method, detail = content.get("method", METHOD), content.get("detail", "")
+        return Compared(Ruling(Outcome(content["outcome"]), method, detail), ms)
 
     def close(self) -> None:
         """Wait for running jobs and end all processes."""
-        self._is_closed = True
-        workers = [self._slots.get() for _ in range(self.num_processes)]
-        for worker in workers:
-            if worker is not None:
-                worker.kill()
-            self._slots.put(None)
+        with self._closing:
+            self._is_closed = True
+            workers = [self._slots.get() for _ in range(self.num_processes)]
+            for worker in workers:
+                if worker is not None:
+                    worker.kill()
+                self._slots.put(None)

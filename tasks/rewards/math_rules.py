@@ -7,61 +7,60 @@ inequalities), and most of the others in microseconds.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from collections.abc import Callable
 
 from tasks.records import Outcome
+from tasks.rewards.math_dimensions import parse_unit
+from tasks.rewards.math_guard import too_deep, too_large
+from tasks.rewards.math_kinds import are_apart, choice_letter, kind_of
 from tasks.rewards.math_number import NotExactError, TooLargeError
-from tasks.rewards.math_text import normalise, split_list, words_of
-from tasks.rewards.math_units import Quantity, equal_quantities, parse_quantity
+from tasks.rewards.math_parts import Open, Ruling, by_parts, ruling
+from tasks.rewards.math_policy import Policy
+from tasks.rewards.math_text import normalise, words_of
+from tasks.rewards.math_units import Quantity, Split, equal_quantities, equal_units, parse_quantity, split_unit
 
 _CHAIN = re.compile(r"^([^<>\\]+?)(<|\\le) ?([a-zA-Z])(<|\\le) ?([^<>=\\]+|[-+]?\\infty ?)$")
+_FALLING = re.compile(r"^([^<>\\]+?)(>|\\ge) ?([a-zA-Z])(>|\\ge) ?([^<>=\\]+|-\\infty ?)$")
 _MEMBER = re.compile(r"^[a-zA-Z]\\in ?([(\[].*[)\]])$")
 _BOUND = re.compile(r"^([a-zA-Z])(<|>|\\le|\\ge) ?(-?[\w.{}/]+|-?\\frac\{[^{}]*\}\{[^{}]*\})$")
-_TUPLE = re.compile(r"^(\\\{|[(\[])(.*?)(\\\}|[)\]])$")
-_NAME = re.compile(r"^([a-zA-Z]|\\[a-z]+)=(?=[^=])")
-_DEEP_POWER = re.compile(r"\^(?:[{(][^{}()]*)?\d\)?\^[{(]?-?\d")
-_LONG_EXPONENT = re.compile(r"\^\{?\(?-?\d{5,}")
-_LARGE_FACTORIAL = re.compile(r"\d{5,}\}?\)?!|!\)*!")
+_BOUNDED = re.compile(r"^(-?[\d./]+|-?\\frac\{[^{}]*\}\{[^{}]*\})(<|>|\\le|\\ge) ?([a-zA-Z])$")
+_BUILT_SET = re.compile(r"^\\\{ ?([a-zA-Z]) ?(?:\\mid|\||:) ?(\1.*|.*\1.*) ?\\\}$")
+_MIRRORED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
+_AXIS = re.compile(r"^[\s$]*([xyz])\s*=\s*[^=]*$")
 
 
-class Ruling(NamedTuple):
-    """What a rule found, and which."""
-
-    outcome: Outcome
-    method: str
-    detail: str = ""
-
-
-def decide(gold: str, answer: str, min_digits: int) -> Ruling | None:
-    """Rule on two answers; None where only algebra can tell."""
+def decide(gold: str, answer: str, policy: Policy) -> Ruling | Open:
+    """Rule on two answers; `Open` where only algebra can tell."""
     left, right = as_interval(normalise(gold)), as_interval(normalise(answer))
+    axes = _AXIS.match(gold), _AXIS.match(answer)
+    if axes[0] and axes[1] and axes[0][1] != axes[1][1]:
+        return ruling(False, "kind")  # the lines x = 3 and y = 3
     if left == right:
-        return Ruling(Outcome.EQUAL, "string")
+        return ruling(True, "string")
+    return _refuse(left, right, too_deep) or _decide(left, right, policy, Open(gold, answer))
+
+
+def _decide(gold: str, answer: str, policy: Policy, given: Open) -> Ruling | Open:
     return (
-        _by_words(left, right)
-        or _by_number(left, right, min_digits)
-        or _by_parts(left, right, min_digits)
-        or _refuse_dangerous(left, right)
+        _by_number(gold, answer, policy)
+        or _by_letter(gold, answer)
+        or _by_words(gold, answer)
+        or _by_kind(gold, answer)
+        or _by_unit(gold, answer, policy)
+        or by_parts(gold, answer, lambda left, right: decide(left, right, policy))
+        or _refuse(gold, answer, too_large)
+        or given
     )
 
 
-def _ruling(is_equal: bool, method: str) -> Ruling:
-    return Ruling(Outcome.EQUAL if is_equal else Outcome.DIFFERENT, method)
-
-
-def _by_words(gold: str, answer: str) -> Ruling | None:
-    left, right = words_of(gold), words_of(answer)
-    return None if left is None or right is None else _ruling(left == right, "string")
-
-
-def _by_number(gold: str, answer: str, min_digits: int) -> Ruling | None:
+def _by_number(gold: str, answer: str, policy: Policy) -> Ruling | None:
     left = _quantity(gold, Outcome.GOLD_UNPARSEABLE)
     right = _quantity(answer, Outcome.ANSWER_UNPARSEABLE)
     for found in (left, right):
         if isinstance(found, Ruling):
             return found
     if isinstance(left, Quantity) and isinstance(right, Quantity):
-        return _ruling(equal_quantities(left, right, min_digits), "numeric")
+        return ruling(equal_quantities(left, right, policy), "numeric")
     return None
 
 
@@ -74,131 +73,77 @@ def _quantity(text: str, too_large: Outcome) -> Quantity | Ruling | None:
         return None
 
 
-def _by_parts(gold: str, answer: str, min_digits: int) -> Ruling | None:
-    left, right = _parts(gold), _parts(answer)
-    if left.brackets and right.brackets and left.brackets != right.brackets:
-        return _ruling(False, "parts") if _all_numbers(left) and _all_numbers(right) else None
-    if len(left.items) != len(right.items):
-        # `(1,2)\cup(3,4)` and other compounds are one part; their count says nothing.
-        is_open = _is_compound(gold) or _is_compound(answer) or _is_wrapped_tuple(left, right)
-        return None if is_open else _ruling(False, "parts")
-    if len(left.items) == 1 and not (left.is_ordered or right.is_ordered):
+def _by_letter(gold: str, answer: str) -> Ruling | None:
+    letter = choice_letter(gold)
+    other = choice_letter(answer) if letter and len(gold) <= 3 else None
+    return None if other is None else ruling(letter == other, "choice")
+
+
+def _by_words(gold: str, answer: str) -> Ruling | None:
+    left, right = words_of(gold), words_of(answer)
+    return None if left is None or right is None else ruling(left == right, "string")
+
+
+def _by_kind(gold: str, answer: str) -> Ruling | None:
+    left, right = kind_of(gold), kind_of(answer)
+    return Ruling(Outcome.DIFFERENT, "kind", f"{left}, {right}") if are_apart(left, right) else None
+
+
+def _by_unit(gold: str, answer: str, policy: Policy) -> Ruling | Open | None:
+    """Units of values that are no exact numbers: `3\\sqrt{2}` cm."""
+    left, right = split_unit(gold), split_unit(answer)
+    if left is None and right is None:
         return None
-    if left.is_ordered or right.is_ordered:
-        return _in_order(left.items, right.items, min_digits)
-    return _in_any_order(left.items, right.items, min_digits)
+    bodies = Open(left.body if left else gold, right.body if right else answer)
+    if left and right and left.unit and right.unit:
+        return _by_two_units(left, right, policy)
+    if (left and left.is_symbol) or (right and right.is_symbol):
+        return ruling(False, "kind") if bodies.gold == bodies.answer else None
+    return decide(*bodies, policy)
 
 
-class _Parts(NamedTuple):
-    items: list[str]
-    brackets: str
-    is_ordered: bool
+def _by_two_units(left: Split, right: Split, policy: Policy) -> Ruling | Open:
+    if equal_units(left.unit or "", right.unit or "") is False:
+        return Ruling(Outcome.DIFFERENT, "kind", f"{left.unit}, {right.unit}")
+    units = parse_unit(left.unit or ""), parse_unit(right.unit or "")
+    if not units[0] or not units[1] or units[0].scale == units[1].scale:
+        return decide(left.body, right.body, policy)
+    factor = units[1].scale / units[0].scale
+    return decide(left.body, rf"\frac{{{factor.numerator}}}{{{factor.denominator}}}\cdot({right.body})", policy)
 
 
-def _parts(text: str) -> _Parts:
-    found = _TUPLE.match(text)
-    if found and found[1] != r"\{" and len(split_list(text)) == 1 and _is_one_bracket(text):
-        items = split_list(found[2])
-        if len(items) > 1:
-            return _Parts(_without_names(items), found[1] + found[3], True)
-    items = [part for item in split_list(text) for part in _both_signs(item)]
-    return _Parts(_without_names(items), "", len({_name(item) for item in items} - {""}) > 1)
-
-
-def _is_one_bracket(text: str) -> bool:
-    depth = 0
-    for index, character in enumerate(text):
-        depth += (character in "([") - (character in ")]")
-        if depth == 0 and index < len(text) - 1:
-            return False
-    return True
-
-
-def _both_signs(item: str) -> list[str]:
-    if item.count(r"\pm") != 1:
-        return [item]
-    plus, minus = (re.sub(r"\\pm ?", sign, item) for sign in ("+", "-"))
-    return [plus.removeprefix("+"), minus]
-
-
-def _name(item: str) -> str:
-    found = _NAME.match(item)
-    return found[1] if found else ""
-
-
-def _without_names(items: list[str]) -> list[str]:
-    """Items without `x=`; where several variables are named, in the order of their names, so that order tells them."""
-    if len({_name(item) for item in items} - {""}) > 1:
-        items = sorted(items, key=_name)
-    return [_NAME.sub("", item) for item in items]
-
-
-def _is_compound(text: str) -> bool:
-    return any(mark in text for mark in (r"\cup", r"\cap", r"\begin", r"\in", "=", "<", ">", r"\le", r"\ge"))
-
-
-def _is_wrapped_tuple(left: _Parts, right: _Parts) -> bool:
-    """One side is a tuple, the other one part that may hold a tuple: `P(1,2)`."""
-    return any(
-        one.brackets and len(other.items) == 1 and re.search(r"[(\[]", other.items[0])
-        for one, other in ((left, right), (right, left))
-    )
-
-
-def _all_numbers(parts: _Parts) -> bool:
-    return all(isinstance(_quantity(item, Outcome.DIFFERENT), Quantity) for item in parts.items)
-
-
-def _in_order(gold: list[str], answer: list[str], min_digits: int) -> Ruling | None:
-    rulings = [decide(left, right, min_digits) for left, right in zip(gold, answer, strict=True)]
-    return _all_of(rulings)
-
-
-def _all_of(rulings: list[Ruling | None]) -> Ruling | None:
-    for ruling in rulings:
-        if ruling is not None and ruling.outcome is not Outcome.EQUAL:
-            return ruling if ruling.outcome is not Outcome.DIFFERENT else _ruling(False, "parts")
-    return None if None in rulings else _ruling(True, "parts")
-
-
-def _in_any_order(gold: list[str], answer: list[str], min_digits: int) -> Ruling | None:
-    left = list(gold)
-    is_open = False
-    for item in answer:
-        rulings = [decide(candidate, item, min_digits) for candidate in left]
-        match = next((i for i, r in enumerate(rulings) if r is not None and r.outcome is Outcome.EQUAL), None)
-        if match is not None:
-            left.pop(match)
-        elif None in rulings:
-            is_open = True
-        else:
-            return _ruling(False, "parts")
-    return None if is_open else _ruling(True, "parts")
+def _refuse(gold: str, answer: str, danger_of: Callable[[str], str | None]) -> Ruling | None:
+    for text, outcome in ((gold, Outcome.GOLD_UNPARSEABLE), (answer, Outcome.ANSWER_UNPARSEABLE)):
+        danger = danger_of(text)
+        if danger:
+            return Ruling(outcome, "guard", danger)
+    return None
 
 
 def as_interval(text: str) -> str:
     r"""An inequality in one variable as the interval it means; other text as it is.
 
-    >>> as_interval("1<x<2"), as_interval(r"x\in[0,1)"), as_interval(r"x\ge 3")
-    ('(1,2)', '[0,1)', '[3,\\infty)')
+    >>> as_interval("1<x<2"), as_interval(r"x\in[0,1)"), as_interval(r"x\ge 3"), as_interval(r"\{x|x<3\}")
+    ('(1,2)', '[0,1)', '[3,\\infty)', '(-\\infty,3)')
     """
-    chain, member, bound = _CHAIN.match(text), _MEMBER.match(text), _BOUND.match(text)
+    built = _BUILT_SET.match(text)
+    text = built[2].strip() if built else text
+    chain, falling, member = _CHAIN.match(text), _FALLING.match(text), _MEMBER.match(text)
     if chain:
         ends = f"{chain[1].strip()},{chain[5].strip()}"
         return f"{'(' if chain[2] == '<' else '['}{ends}{')' if chain[4] == '<' else ']'}"
+    if falling:
+        ends = f"{falling[5].strip()},{falling[1].strip()}"
+        return f"{'(' if falling[4] == '>' else '['}{ends}{')' if falling[2] == '>' else ']'}"
     if member:
         return member[1]
+    bound, bounded = _BOUND.match(text), _BOUNDED.match(text)
     if bound:
-        end = bound[3].strip()
-        return {"<": rf"(-\infty,{end})", r"\le": rf"(-\infty,{end}]", ">": rf"({end},\infty)"}.get(
-            bound[2], rf"[{end},\infty)"
-        )
-    return text
+        return _half_line(bound[2], bound[3].strip())
+    return _half_line(_MIRRORED[bounded[2]], bounded[1].strip()) if bounded else text
 
 
-def _refuse_dangerous(gold: str, answer: str) -> Ruling | None:
-    """Powers that algebra would try to build."""
-    for text, outcome in ((gold, Outcome.GOLD_UNPARSEABLE), (answer, Outcome.ANSWER_UNPARSEABLE)):
-        if _DEEP_POWER.search(text) or _LONG_EXPONENT.search(text) or _LARGE_FACTORIAL.search(text):
-            return Ruling(outcome, "guard", "a power or factorial too large to build")
-    return None
+def _half_line(relation: str, end: str) -> str:
+    return {"<": rf"(-\infty,{end})", r"\le": rf"(-\infty,{end}]", ">": rf"({end},\infty)"}.get(
+        relation, rf"[{end},\infty)"
+    )

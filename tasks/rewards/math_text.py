@@ -14,16 +14,33 @@ _TEXT = re.compile(
 )
 _FRACTION = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 _SHORT_FRACTION = re.compile(r"\\frac\s*(\d|\{[^{}]*\})\s*(\d|[a-zA-Z]|\{[^{}]*\})")
+_SHORT_ROOT = re.compile(r"\\sqrt ?([\da-zA-Z])")
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+_SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
+_WIDE_DIGITS = str.maketrans("０１２３４５６７８９", "0123456789")
+_SPACED_THOUSANDS = re.compile(r"-?\d{1,3}(?: \d{3})+(?:\.\d+)?")
+_NO_SOLUTION = re.compile(
+    r"(?:there (?:is|are) )?no (?:(?:real|integer|such) )?(?:solutions?|numbers?|values?)(?: exists?)?"
+    r"|(?:the )?empty set|none|does not exist",
+    re.IGNORECASE,
+)
+_EMPTY = re.compile(r"\\(?:varnothing|empty|emptyset)(?![a-zA-Z])|\\\{ ?\\\}|\u2205")
+_NUMBER_WORDS = {
+    word: str(number)
+    for number, word in enumerate(
+        ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+    )
+}
 _NAMED = re.compile(r"^(?:[a-zA-Z]|\\[a-z]+)(?:_\{?\w+\}?)?(?:\([a-z]\))?\s*=\s*(?![=<>])")
 _SPACES = re.compile(r"\s+")
 _FREE_SPACE = re.compile(r"(?<![\w}]) | (?![\w{])")
 _SHORTEST_WORD = 4
-_SHORT_WORDS = frozenset({"yes", "no", "odd", "one", "two", "six", "ten", "all"})
+_SHORT_WORDS = frozenset({"yes", "no", "odd", "all"})
 _CHARACTERS = str.maketrans({
     "\u2212": "-", "\u2013": "-", "\u2014": "-", "\uff0d": "-", "\u00d7": r"\times ", "\u00b7": r"\cdot ",
     "\u00f7": "/", "\u221e": r"\infty ", "\u03c0": r"\pi ", "\u00b0": r"^\circ ", "\u2264": r"\le ",
     "\u2265": r"\ge ", "\u2260": r"\ne ", "\u00a0": " ", "\u202f": " ", "\u2009": " ", "\uff0c": ",",
-    "\u222a": r"\cup ", "\u2208": r"\in ", "\u2044": "/",
+    "\u222a": r"\cup ", "\u221a": r"\sqrt ", "\u2208": r"\in ", "\u2044": "/",
 })  # fmt: skip
 _WORDS = {r"\leq": r"\le", r"\geq": r"\ge", r"\neq": r"\ne", r"\degree": r"^\circ", r"\lt": "<", r"\gt": ">"}
 _WORD = re.compile(r"\\(?:leq|geq|neq|degree|lt|gt)(?![a-zA-Z])")
@@ -35,19 +52,31 @@ def normalise(answer: str) -> str:
     >>> normalise(r"$\left( \dfrac12, 3\right)$."), normalise("1,\\!234"), normalise("x = 5")
     ('(\\frac{1}{2},3)', '1,234', '5')
     """
-    text = answer.translate(_CHARACTERS).strip().rstrip(".").strip()
+    text = _SUPERSCRIPT.sub(lambda found: f"^{{{found[0].translate(_SUPERSCRIPTS)}}}", answer)
+    text = text.translate(_CHARACTERS).translate(_WIDE_DIGITS).strip().rstrip(".").strip()
     text = text.replace("\\\\(", "(").replace(r"\$", "\\textdollar ").replace("\\textdollar ", r"\dollar ")
+    text = text.replace("\\\\", r"\newrow ") if r"\begin" in text else text
     text = _DROPPED.sub(_space_for, text)
     text = _GROUPED.sub(",", text)
     text = _WORD.sub(lambda found: _WORDS[found[0]], text)
     text = _FRACTION.sub(r"\\frac", text)
     text = _SHORT_FRACTION.sub(lambda found: rf"\frac{_group(found[1])}{_group(found[2])}", text)
+    text = _SHORT_ROOT.sub(r"\\sqrt{\1}", text)
+    text = _EMPTY.sub(r"\\emptyset ", text)
     text = _SPACES.sub(" ", text).strip()
+    text = text.replace(" ", "") if _SPACED_THOUSANDS.fullmatch(text) else text
     # Of several named values the names tell which is which; math_rules looks at those.
     text = _NAMED.sub("", text) if text.count("=") == 1 else text
     text = _FREE_SPACE.sub("", text)
     text = re.sub(r"\^\{(\w)\}", r"^\1", text.replace("**", "^"))
-    return text.strip().rstrip(".")
+    text = text.replace(r"\mathbb{R}", r"(-\infty,\infty)").replace(r"+\infty", r"\infty")
+    return _in_digits(text.strip().rstrip("."))
+
+
+def _in_digits(text: str) -> str:
+    """A number word that is the whole answer."""
+    word = without_text_marks(text).lower() if len(text) < 40 else ""
+    return _NUMBER_WORDS.get(word, text)
 
 
 def _space_for(found: re.Match[str]) -> str:
@@ -72,7 +101,9 @@ def words_of(text: str) -> str | None:
 
     A few letters without a text mark may be a variable or a product, and are no word here.
     """
-    plain = without_text_marks(text)
+    plain = r"\emptyset" if text == r"\emptyset" else without_text_marks(text)
+    if plain == r"\emptyset" or _NO_SOLUTION.fullmatch(plain):
+        return "no solution"
     is_marked = plain != text
     if not re.fullmatch(r"[A-Za-z][A-Za-z' -]*", plain):
         return None

@@ -6,50 +6,38 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
+from tasks.rewards.math_dimensions import parse_unit, singular
 from tasks.rewards.math_number import NotExactError, Number, equal_numbers, parse_number
+from tasks.rewards.math_policy import BasePolicy, PercentPolicy, Policy
 from tasks.rewards.math_text import without_text_marks
 
-_BASE = re.compile(r"^\(?(-?[0-9A-Fa-f]+)\)?_\{?(\w+)\}?$")
-_PERCENT = re.compile(r"^(.*?) ?(?:\\?%|percent)$")
-_MARKED_UNIT = re.compile(r"^(.*[\d})!]) ?\\(?:text|mathrm|rm|mbox|textrm)\{ *([^{}]*?) *\}(\^\{?[-\d]+\}?)?$")
-_PLAIN_UNIT = re.compile(r"^(.*[\d})!]) ?((?:[a-zA-Z]+[ /]?)+)(\^\{?[-\d]+\}?)?$")
-_DEGREES = re.compile(r"^(.*[\d})]) ?\^\{?\\circ\}?(?: ?\\(?:text|mathrm)\{ *([CF]) *\}| ?([CF]))?$")
-_ENDINGS = re.compile(r"(?<=[a-z]{3})(?<!ss)s$")
-
-# Unit → (dimension, how many of the dimension's base unit). Units of equal dimension are converted.
-_SCALES: dict[str, tuple[str, Fraction]] = {
-    name: (dimension, Fraction(scale))
-    for dimension, names in {
-        "length": {"mm": "1/1000", "cm": "1/100", "dm": "1/10", "m": "1", "km": "1000"},
-        "mass": {"mg": "1/1000", "g": "1", "kg": "1000"},
-        "time": {"ms": "1/1000", "s": "1", "min": "60", "h": "3600"},
-        "volume": {"ml": "1/1000", "l": "1"},
-        "money": {"cent": "1/100", "dollar": "1"},
-    }.items()
-    for name, scale in names.items()
-}
-_SAME = {
-    "millimeter": "mm", "centimeter": "cm", "meter": "m", "metre": "m", "kilometer": "km", "gram": "g",
-    "kilogram": "kg", "second": "s", "sec": "s", "minute": "min", "hour": "h", "hr": "h", "liter": "l",
-    "litre": "l", "milliliter": "ml", "mL": "ml", "L": "l", "degree": "degree", "deg": "degree",
-    "inches": "inch", "feet": "foot", "ft": "foot",
+_BASE = re.compile(r"^\(?(-?[0-9A-Za-z]+)\)?_\{?(\w+)\}?$")
+_BASE_NAMES = {
+    "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "twelve": 12,
+    "sixteen": 16,
 }  # fmt: skip
-_NO_UNIT = frozenset({"unit", "square unit", "cubic unit", "sq unit", "units squared"})
-_OTHERS = (
-    "inch", "foot", "yard", "mile", "day", "week", "month", "year", "pound", "ounce", "mph", "rad", "radian", "N", "J",
-    "W", "V", "A", "K", "C", "F", "Hz", "Pa", "mol", "eV", "people", "student", "book", "way", "coin", "apple", "point",
-    "unit", "square", "cubic",
-)  # fmt: skip
-_KNOWN = frozenset({*_SCALES, *_SAME, *_SAME.values(), *_OTHERS})
+_PERCENT = re.compile(r"^(.*?) ?(?:\\?%|percent|per cent)$")
+_EXPONENT = r"(\^\{?[-\d]+\}?)?"
+_MARK = r"\\(?:text|mathrm|rm|mbox|textrm|textbf|mathbf)"
+_MARKED_UNIT = re.compile(rf"^(.*[\d}})!]) ?((?:{_MARK}\{{[^{{}}]*\}}{_EXPONENT}[ /]?(?:\\cdot ?)?)+)$")
+_PLAIN_UNIT = re.compile(r"^(.*[\d})!])( ?)([a-zA-Z]+(?:\^\{?-?\d\}?)?(?:[ /][a-zA-Z]+(?:\^\{?-?\d\}?)?)*)$")
+_DEGREES = re.compile(r"^(.*[\d})]) ?\^\{?\\circ\}?(?: ?\\(?:text|mathrm)\{ *([CF]) *\}| ?([CF]))?$")
+_NO_UNIT = re.compile(r"^(?:(?:square|sq|cubic)\.? )?units?(?: squared| cubed)?(?:\^\{?\d\}?)?$")
+# Marked letters that are numbers or variables, no unit: `2\text{pi}`, `3\mathrm{i}`.
+_SYMBOLS = frozenset({"pi", "i", "e", "x", "y", "z", "n"})
 
 
 class Quantity(NamedTuple):
-    """A number as it was answered. `unit` None: none was named. `base` None: ten."""
+    """A number as it was answered. `unit` None: none was named. `base` None: ten.
+
+    `is_symbol`: the unit is one bare letter right behind the number, and may as well be a variable: `2h`.
+    """
 
     number: Number
     unit: str | None = None
     is_percent: bool = False
     base: str | None = None
+    is_symbol: bool = False
 
 
 def parse_quantity(text: str) -> Quantity:
@@ -59,13 +47,13 @@ def parse_quantity(text: str) -> Quantity:
         NotExactError: it is no exact number with at most a unit, a percent sign or a base.
         TooLargeError: the number is too large to build.
     """
-    based = _BASE.match(without_text_marks(text))
+    based = _BASE.match(without_text_marks(text)) if "_" in text else None
     if based:
-        return Quantity(Number(Fraction(int(based[1], 16))), base=based[2])
+        return _in_base(based[1], based[2])
     text = text.removesuffix(r"\dollar").strip()
-    if text.startswith(r"\dollar"):
-        return Quantity(parse_number(text.removeprefix(r"\dollar").strip()), unit="dollar")
-    percent = _PERCENT.match(without_text_marks(text) if "percent" in text else text)
+    if text.startswith((r"\dollar", r"-\dollar")):
+        return Quantity(parse_number(text.replace(r"\dollar", "", 1).strip()), unit="dollar")
+    percent = _PERCENT.match(without_text_marks(text) if "cent" in text else text)
     if percent:
         return Quantity(parse_number(percent[1]), is_percent=True)
     degrees = _DEGREES.match(text)
@@ -75,53 +63,108 @@ def parse_quantity(text: str) -> Quantity:
     try:
         return Quantity(parse_number(text))
     except NotExactError:
-        return _with_unit(text)
+        split = split_unit(text)
+        if split is None:
+            raise
+        return Quantity(parse_number(split.body), unit=split.unit, is_symbol=split.is_symbol)
 
 
-def _with_unit(text: str) -> Quantity:
+def _in_base(digits: str, base: str) -> Quantity:
+    name = str(_BASE_NAMES.get(base, base))
+    if not name.isdigit() or not 2 <= int(name) <= 36:
+        raise NotExactError(f"a subscript that is no base: {base}")
+    try:
+        value = int(digits, int(name))
+    except ValueError:
+        # Digits that the base does not have: an answer, though a wrong one.
+        return Quantity(Number(Fraction(int(digits, 36))), base=f"not {name}")
+    return Quantity(Number(Fraction(value)), base=name)
+
+
+class Split(NamedTuple):
+    """A text without its unit. `unit` None: the words say nothing (`square units`)."""
+
+    body: str
+    unit: str | None
+    is_symbol: bool = False
+
+
+def split_unit(text: str) -> Split | None:
+    r"""Take the unit off `3\sqrt{2}\text{ cm}` or `5 m`; None where a text ends in none."""
     marked = _MARKED_UNIT.match(text)
     if marked:
-        return Quantity(parse_number(marked[1]), unit=_unit(marked[2], marked[3]))
+        words = " ".join(without_text_marks(marked[2].replace("{}", "")).replace(r"\cdot", " ").split())
+        return None if words in _SYMBOLS else Split(marked[1], _told_unit(words))
     plain = _PLAIN_UNIT.match(text)
-    if plain and _is_known(plain[2]):
-        return Quantity(parse_number(plain[1]), unit=_unit(plain[2], plain[3]))
-    raise NotExactError(text)
+    if plain and (parse_unit(plain[3]) or _NO_UNIT.match(plain[3]) or _is_counted(plain[3])):
+        is_symbol = not plain[2] and len(plain[3]) == 1
+        return Split(plain[1], _told_unit(plain[3]), is_symbol)
+    return None
 
 
-def _is_known(words: str) -> bool:
-    return all(_singular(word) in _KNOWN for word in re.split(r"[ /]", words.strip()) if word != "per")
+def _is_counted(words: str) -> bool:
+    """Plain words behind a number name what is counted: `12 apples`; a few letters may be a product."""
+    return bool(re.fullmatch(r"[a-zA-Z]{4,}(?: [a-zA-Z]+)*", words))
 
 
-def _singular(word: str) -> str:
-    word = _ENDINGS.sub("", word)
-    return _SAME.get(word, word)
+def _told_unit(words: str) -> str | None:
+    words = words.replace("squared", "^2").replace("cubed", "^3").replace(" ^", "^").strip(" .")
+    return None if not words or _NO_UNIT.match(words) else words
 
 
-def _unit(words: str, exponent: str | None) -> str | None:
-    parts = [_singular(word) for word in re.split(r"[ /]", words.replace(".", "").strip()) if word not in {"", "per"}]
-    unit = " ".join(parts)
-    if exponent:
-        unit += re.sub(r"[{}]", "", exponent)
-    if len(parts) == 2 and parts[0] in {"square", "sq", "cubic"} and unit not in _NO_UNIT:
-        unit = f"{parts[1]}^{'3' if parts[0] == 'cubic' else '2'}"
-    return None if unit in _NO_UNIT or not unit or unit.startswith("unit^") else unit
-
-
-def equal_quantities(gold: Quantity, answer: Quantity, min_digits: int) -> bool:
-    """Equal in value, unit and base. A unit or percent sign that one side leaves out is taken from the other."""
-    if gold.base != answer.base:
+def equal_units(gold: str, answer: str) -> bool | None:
+    """Whether two units are of one dimension, so that values can be compared; None: words, of which one is shared."""
+    left, right = parse_unit(gold), parse_unit(answer)
+    if left and right:
+        return left.dimensions == right.dimensions
+    if left or right:
         return False
+    return None if _words(gold) & _words(answer) else False
+
+
+def _words(unit: str) -> frozenset[str]:
+    return frozenset(singular(word.lower()).rstrip("s") for word in re.findall(r"[a-zA-Z.]+", unit))
+
+
+def equal_quantities(gold: Quantity, answer: Quantity, policy: Policy) -> bool:
+    """Equal in value, unit and base. A unit or percent sign that one side leaves out is taken from the other."""
+    if gold.base or answer.base:
+        return _equal_in_base(gold, answer, policy.bases)
     if gold.is_percent or answer.is_percent:
-        return _equal_percents(gold, answer, min_digits)
+        return _equal_percents(gold, answer, policy)
     if gold.unit and answer.unit and gold.unit != answer.unit:
-        return _equal_converted(gold, answer, min_digits)
-    return equal_numbers(gold.number, answer.number, min_digits)
+        return _equal_converted(gold, answer, policy.min_rounded_digits)
+    if (gold.is_symbol and not answer.unit) or (answer.is_symbol and not gold.unit):
+        return False
+    return equal_numbers(gold.number, answer.number, policy.min_rounded_digits)
 
 
-def _equal_percents(gold: Quantity, answer: Quantity, min_digits: int) -> bool:
-    if equal_numbers(gold.number, answer.number, min_digits):
-        return True
-    return gold.is_percent != answer.is_percent and equal_numbers(_as_share(gold), _as_share(answer), min_digits)
+def _equal_in_base(gold: Quantity, answer: Quantity, policy: BasePolicy) -> bool:
+    if gold.base == answer.base:
+        return gold.number.value == answer.number.value
+    if policy is BasePolicy.VALUE:
+        return gold.number.value == answer.number.value
+    if policy is BasePolicy.OPTIONAL and answer.base is None:
+        return _digits_in(answer, gold.base) == gold.number.value
+    return False
+
+
+def _digits_in(answer: Quantity, base: str | None) -> int | None:
+    try:
+        return int(str(answer.number.value), int(base or 10))
+    except ValueError:
+        return None
+
+
+def _equal_percents(gold: Quantity, answer: Quantity, policy: Policy) -> bool:
+    if gold.is_percent == answer.is_percent:
+        return equal_numbers(gold.number, answer.number, policy.min_rounded_digits)
+    may_be_number = policy.percent in {PercentPolicy.EITHER, PercentPolicy.NUMBER}
+    may_be_share = policy.percent in {PercentPolicy.EITHER, PercentPolicy.SHARE}
+    digits = policy.min_rounded_digits
+    return (may_be_number and equal_numbers(gold.number, answer.number, digits)) or (
+        may_be_share and equal_numbers(_as_share(gold), _as_share(answer), digits)
+    )
 
 
 def _as_share(quantity: Quantity) -> Number:
@@ -132,9 +175,13 @@ def _as_share(quantity: Quantity) -> Number:
     return Number(quantity.number.value / 100, decimals)
 
 
-def _equal_converted(gold: Quantity, answer: Quantity, min_digits: int) -> bool:
-    scales = [_SCALES.get(quantity.unit or "") for quantity in (gold, answer)]
-    if scales[0] is None or scales[1] is None or scales[0][0] != scales[1][0]:
+def _equal_converted(gold: Quantity, answer: Quantity, min_digits: int | None) -> bool:
+    is_comparable = equal_units(gold.unit or "", answer.unit or "")
+    if is_comparable is None:
+        return equal_numbers(gold.number, answer.number, min_digits)
+    left, right = parse_unit(gold.unit or ""), parse_unit(answer.unit or "")
+    if not is_comparable or left is None or right is None:
         return False
-    factor = scales[1][1] / scales[0][1]
-    return equal_numbers(gold.number, Number(answer.number.value * factor), min_digits)
+    if left.scale == right.scale:
+        return equal_numbers(gold.number, answer.number, min_digits)
+    return equal_numbers(gold.number, Number(answer.number.value * right.scale / left.scale), min_digits)

@@ -17,12 +17,16 @@ SCRIPT = """
 import json, os, sys, time
 print(json.dumps({"ready": True}), flush=True)
 for line in sys.stdin:
-    gold = json.loads(line)["gold"]
+    job = json.loads(line)
+    gold = job["gold"]
     if gold == "hang":
         while True: pass
     if gold == "die": os._exit(1)
     if gold == "slow": time.sleep(0.3)
-    print(json.dumps({"outcome": "crash" if gold == "odd" else "equal", "detail": str(os.getpid())}), flush=True)
+    if gold == "garble": print("not json", flush=True); continue
+    if gold == "stale": job["id"] -= 1
+    outcome = "crash" if gold == "odd" else "equal"
+    print(json.dumps({"outcome": outcome, "detail": str(os.getpid()), "id": job["id"]}), flush=True)
 """
 
 
@@ -57,6 +61,30 @@ def test_process_that_died_idle_harms_no_pair(pool: MathPool) -> None:
 
     os.kill(int(pool.compare("fine", "").ruling.detail), signal.SIGKILL)
     assert pool.compare("fine", "").ruling.outcome is Outcome.EQUAL
+
+
+@pytest.mark.parametrize("gold", ["garble", "stale"])
+def test_reply_that_is_none_of_this_pair_is_a_crash(pool: MathPool, gold: str) -> None:
+    assert pool.compare(gold, "").ruling.outcome is Outcome.CRASH
+    assert pool.compare("fine", "").ruling.outcome is Outcome.EQUAL
+
+
+def test_interrupted_wait_leaves_no_reply_for_the_next_pair(pool: MathPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    first = pool.compare("fine", "").ruling.detail
+    with monkeypatch.context() as patched:
+        patched.setattr("tasks.rewards.math_pool._Worker._read_line", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            pool.compare("slow", "")
+    after = pool.compare("fine", "").ruling
+    assert (after.outcome, after.detail != first) == (Outcome.EQUAL, True)
+
+
+def test_may_be_closed_from_two_threads(pool: MathPool) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: pool.close(), range(4)))
 
 
 def test_processes_are_replaced_after_their_share(pool: MathPool) -> None:
