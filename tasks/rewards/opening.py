@@ -11,10 +11,13 @@ from infra.chat import ChatRequest, Sampling
 from infra.config import ConfigError
 from infra.fingerprint import fingerprint
 from infra.llm import LlmSession
+from infra.llm_http import Address
 from infra.output import Output
 from infra.runtime import Runtime
 from tasks.generation.roles import open_role
-from tasks.rewards.chat import ChatConfig
+from tasks.records import Query, Verdict
+from tasks.rewards.chat import Ask, ChatConfig, LlmJudge, RewardModel
+from tasks.rewards.classifier import Classifier
 from tasks.rewards.rewarder import RewardConfig, Rewarder
 
 ROLE = "reward-model"
@@ -38,39 +41,60 @@ def _open(out: Output, runtime: Runtime, rewards: RewardConfig) -> Iterator[_Ope
     with ExitStack() as stack:
         model = _RewardModel(out, runtime, rewards.chat, stack)
         verdicts = out.cache("verdicts")
-        rewarder = Rewarder(rewards, num_processes=runtime.verifier_processes, ask=model.ask, cache=verdicts)
+        rewarder = Rewarder(rewards, num_processes=runtime.verifier_processes, model=model, cache=verdicts)
         yield _Opened(stack.enter_context(rewarder), model)
 
 
 class _RewardModel:
-    """Asks the endpoint of the role; connected at the first question, since most recipes' batches hold none."""
+    """The model at the role's endpoint; connected at the first question, since most recipes' batches hold none."""
 
     def __init__(self, out: Output, runtime: Runtime, config: ChatConfig, stack: ExitStack) -> None:
         self._out, self._runtime, self._config, self._stack = out, runtime, config, stack
         self._lock = threading.Lock()
+        self._model: RewardModel | None = None
         self._session: LlmSession | None = None
 
     def count_for(self, out: Output) -> None:
         self._out = out
 
-    def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
+    def __call__(self, query: Query, answer: str) -> Verdict:
+        found = self._connected()(query, answer)
+        if self._session is not None:
+            with self._lock:
+                self._out.spend(**self._session.client.usage.take())
+        return found
+
+    def _connected(self) -> RewardModel:
+        with self._lock:
+            if self._model is None:
+                self._model = self._connect()
+            return self._model
+
+    def _connect(self) -> RewardModel:
+        if self._config.model is None:
+            raise ConfigError("a chat query is to be judged, but rewards.chat.model names no reward model")
+        client = open_role(self._out, self._runtime, ROLE, self._config.model)
+        if self._config.backend == "classifier":
+            address = Address(ROLE, client.model, client.endpoint)
+            return self._stack.enter_context(Classifier(address, self._config.classifier, self._out.cache("llm")))
+        self._session = self._stack.enter_context(LlmSession(client))
+        return LlmJudge(asking(self._session, self._config), self._config.votes)
+
+
+def asking(session: LlmSession, config: ChatConfig) -> Ask:
+    """Asks the reward model's samples through the row cache: more samples of a dialog pay only for those that are new.
+
+    A request that the endpoint refuses has empty texts, which no score can be read from.
+    """
+
+    def ask(messages: Sequence[Mapping[str, str]], num_samples: int) -> list[str]:
         request = ChatRequest(
             key=ROLE,
             messages=messages,
-            sampling=Sampling(temperature=0.0, max_tokens=self._config.max_tokens),
-            prompt_version=self._config.version,
+            sampling=Sampling(temperature=config.temperature, max_tokens=config.max_tokens),
+            num_samples=num_samples,
+            prompt_version=config.version,
         )
-        session = self._connected()
-        text = session.ask(request)[0].text
-        with self._lock:
-            self._out.spend(**session.client.usage.take())
-        return text
+        return [reply.text for reply in session.ask(request)]
 
-    def _connected(self) -> LlmSession:
-        with self._lock:
-            if self._session is None:
-                if self._config.model is None:
-                    raise ConfigError("a chat query is to be judged, but rewards.chat.model names no reward model")
-                client = open_role(self._out, self._runtime, ROLE, self._config.model)
-                self._session = self._stack.enter_context(LlmSession(client))
-            return self._session
+    return ask

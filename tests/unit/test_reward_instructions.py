@@ -1,7 +1,6 @@
-"""IFEval's checkers: every id of the benchmark, followed and broken, with Google's quirks."""
+"""IFEval's checkers by upstream's rules: every id of the benchmark, followed and broken, with Google's quirks."""
 
-import json
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from random import Random
 from typing import Any
 
@@ -9,10 +8,9 @@ import pytest
 
 from tasks.procedural.families import instruction
 from tasks.records import Outcome
-from tasks.rewards.instruction_text import count_sentences
-from tasks.rewards.instructions import CHECKERS, ConstraintError, follows, judge_instructions
+from tasks.rewards.instruction_upstream import ConstraintError, registry, sentence_tokenizer
+from tasks.rewards.instructions import InstructionConfig, build, judge_instructions
 
-IFEVAL = Path(__file__).resolve().parents[2].parent / "shared/data/benchmarks/ifeval.jsonl"
 ENGLISH = "this is a short english sentence about the weather and the people who talk about it"
 
 # id, arguments, a text that follows, a text that does not.
@@ -38,7 +36,7 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
     ("keywords:forbidden_words", {"forbidden_words": ["tea"]}, "a teapot", "Tea, please"),
     ("keywords:frequency", {"relation": "at least", "keyword": "tea", "frequency": 2}, "tea and Teapots", "tea"),
     ("keywords:frequency", {"relation": "less than", "keyword": "tea", "frequency": 2}, "tea", "tea tea"),
-    ("keywords:letter_frequency", {"let_relation": "at least", "letter": "!", "let_frequency": 2}, "a!b!", "a!"),
+    ("keywords:letter_frequency", {"let_relation": "at least", "letter": "B", "let_frequency": 2}, "a Bb", "ab"),
     ("language:response_language", {"language": "de"}, "Das ist ein Satz in deutscher Sprache, nicht mehr.", ENGLISH),
     ("length_constraints:nth_paragraph_first_word", {"first_word": "so", "num_paragraphs": 2, "nth_paragraph": 2},
      "a\n\n\"So,\" he said", "so\n\na"),
@@ -54,13 +52,14 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
 
 @pytest.mark.parametrize(("name", "kwargs", "good", "bad"), CASES, ids=[case[0] for case in CASES])
 def test_checkers(name: str, kwargs: dict[str, Any], good: str, bad: str) -> None:
-    assert follows(name, {**kwargs, "absent": None}, good)
-    assert not follows(name, kwargs, bad)
-    assert not follows(name, kwargs, "  ")
+    follows = build(name, {**kwargs, "absent": None}, "strict")
+    assert follows(good)
+    assert not follows(bad)
+    assert not follows("  ")
 
 
 def test_every_checker_has_a_case() -> None:
-    assert {case[0] for case in CASES} == set(CHECKERS)
+    assert {case[0] for case in CASES} == set(registry())
 
 
 def test_strict_means_all_of_them() -> None:
@@ -68,37 +67,73 @@ def test_strict_means_all_of_them() -> None:
     assert judge_instructions(constraints, '<think>a, b</think>"text"').outcome is Outcome.PASSED
     wrong = judge_instructions(constraints, '"one, two"')
     assert (wrong.outcome, wrong.score, wrong.detail) == (Outcome.WRONG, 0.0, "punctuation:no_comma")
+    assert wrong.method == "instructions_strict"
     assert judge_instructions(constraints, "<think>only").outcome is Outcome.ANSWER_MISSING
     assert judge_instructions(constraints, "<think>a</think> ").score == 0.0
 
 
+def test_one_instruction_twice_is_checked_twice() -> None:
+    twice = [{"id": "keywords:existence", "kwargs": {"keywords": [word]}} for word in ("tea", "milk")]
+    assert judge_instructions(twice, "milk").detail == "keywords:existence"
+    assert judge_instructions(twice, "tea").detail == "keywords:existence"
+
+
+def test_loose_forgives_a_first_line_and_stars() -> None:
+    constraints = [{"id": "startend:quotation", "kwargs": {}}]
+    response = 'Sure, here it is:\n"text"'
+    assert judge_instructions(constraints, response).outcome is Outcome.WRONG
+    assert judge_instructions(constraints, response, InstructionConfig(rules="loose")).outcome is Outcome.PASSED
+
+
+def test_a_flood_of_text_follows_nothing() -> None:
+    constraints = [{"id": "detectable_content:number_placeholders", "kwargs": {"num_placeholders": 1}}]
+    assert judge_instructions(constraints, "[" * 1_000_000).outcome is Outcome.ANSWER_UNPARSEABLE
+
+
 @pytest.mark.parametrize(
-    ("name", "kwargs"),
-    [("made:up", {}), ("keywords:existence", {}),
-     ("length_constraints:number_words", {"relation": "about", "num_words": 3})],
+    ("name", "kwargs", "told"),
+    [("made:up", {}, "made:up.*known: change_case"), ("count:word_count_range", {"min_words": 1}, "unknown"),
+     ("keywords:existence", {}, "lacks.*keywords"), ("keywords:existence", {"keywords": []}, "lacks.*keywords"),
+     ("length_constraints:number_words", {"relation": "about", "num_words": 3}, "relation"),
+     ("punctuation:no_comma", {"num_commas": 3}, "num_commas"),
+     ("language:response_language", {"language": "xx"}, "xx")],
 )  # fmt: skip
-def test_what_cannot_be_checked_is_told(name: str, kwargs: dict[str, Any]) -> None:
-    with pytest.raises(ConstraintError, match=name if name == "made:up" else "relation|keywords"):
-        follows(name, kwargs, "text")
+def test_what_cannot_be_checked_is_told(name: str, kwargs: dict[str, Any], told: str) -> None:
+    for response in ("text", "", "<think>only"):
+        with pytest.raises(ConstraintError, match=told):
+            judge_instructions([{"id": name, "kwargs": kwargs}], response)
+
+
+def test_a_keyword_that_is_no_pattern_is_the_questions_fault_in_strict() -> None:
+    constraints = [{"id": "keywords:existence", "kwargs": {"keywords": ["(a"]}}]
+    with pytest.raises(ConstraintError, match=r"set rewards\.instructions.rules"):
+        judge_instructions(constraints, "(a")
+    assert judge_instructions(constraints, "(a", InstructionConfig(rules="fixed")).outcome is Outcome.PASSED
+
+
+def test_nested_json_does_not_end_the_grader() -> None:
+    constraints: list[dict[str, Any]] = [{"id": "detectable_format:json_format", "kwargs": {}}]
+    assert judge_instructions(constraints, "[" * 40_000).outcome is Outcome.WRONG
+
+
+def test_a_verdict_is_the_same_every_time_and_from_any_thread() -> None:
+    mixed = "Guten Tag, this is un texte mixte, ni english oder deutsch."
+    chosen = [
+        {"id": "language:response_language", "kwargs": {"language": "en"}},
+        {"id": "keywords:letter_frequency", "kwargs": {"let_relation": "at least", "letter": "#", "let_frequency": 3}},
+    ]
+    with ThreadPoolExecutor(8) as threads:
+        verdicts = threads.map(lambda _: judge_instructions(chosen, mixed), range(40))
+    assert len({(verdict.outcome, verdict.detail) for verdict in verdicts}) == 1
 
 
 @pytest.mark.parametrize(
     ("text", "count"),
     [("One. Two! Three?", 3), ("Dr. Smith met Mr. Jones. They talked.", 2), ("It cost 3.50 dollars. Yes.", 2),
-     ("no end", 1), ("", 0), ('He said "stop." Then he left.', 2), ("A list:\n1. First item.\n2. Second item.", 3)],
+     ("no end", 1), ("", 0), ('He said "stop." Then he left.', 2), ("At 5 p.m. he left for the U.S. embassy.", 1)],
 )  # fmt: skip
 def test_sentences(text: str, count: int) -> None:
-    assert count_sentences(text) == count
-
-
-@pytest.mark.skipif(not IFEVAL.exists(), reason="the shared data folder is not there")
-def test_every_instruction_of_ifeval_can_be_checked() -> None:
-    rows = [json.loads(line) for line in IFEVAL.read_text(encoding="utf-8").splitlines()]
-    pairs = [pair for row in rows for pair in zip(row["instruction_id_list"], row["kwargs"], strict=True)]
-    slow = ("language:", "change_case:english")  # and tested above
-    checkable = [pair for pair in pairs if not pair[0].startswith(slow)]
-    assert len(pairs) == 834
-    assert all(follows(name, kwargs, "Some text.") in {True, False} for name, kwargs in checkable)
+    assert len(sentence_tokenizer().tokenize(text)) == count
 
 
 def test_procedural_solutions_follow_their_instructions() -> None:
