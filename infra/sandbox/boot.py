@@ -1,8 +1,9 @@
-"""First code inside a jail: give up privileges, set the limits, say so, then run the program in this same interpreter.
+"""First code inside a jail: give up privileges, set the limits, say so, then become the program.
 
-Runs as `python -c` from this file's text, with settings as JSON in `sys.argv[1]`; imports nothing but the standard
-library. Settings: limits (resource name → value), user (uid or None), ready (descriptor of the pipe that hears of the
-start), program (path).
+Runs by itself as `python -c` from this file's text, with settings as JSON in `sys.argv[1]`, and is a part of the
+zygote; imports nothing but the standard library. Settings: limits (resource name → value), user (uid or None), ready
+(descriptor of the pipe that hears of the start), program (path), command (None for a Python program: run it in this
+same interpreter).
 """
 
 import json
@@ -12,14 +13,8 @@ import sys
 from typing import Any
 
 
-def _give_up_privileges(user: int | None) -> None:
-    if user is not None:
-        os.setgroups([])
-        os.setresgid(user, user, user)
-        os.setresuid(user, user, user)
-
-
-def _set_limits(limits: dict[str, int]) -> None:
+def set_limits(limits: dict[str, int]) -> None:
+    """Set resource limits by name, soft and hard."""
     for name, value in limits.items():
         kind = getattr(resource, name)
         hard = resource.getrlimit(kind)[1]
@@ -29,12 +24,16 @@ def _set_limits(limits: dict[str, int]) -> None:
         resource.setrlimit(kind, (soft, over))
 
 
-def _read(path: str) -> str:
-    with open(path, encoding="utf-8") as file:  # noqa: PTH123 - pathlib would double the start of every jail
-        return file.read()
+def give_up_privileges(user: int | None) -> None:
+    """Become another user for good; None: stay who this is."""
+    if user is not None:
+        os.setgroups([])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
 
 
-def _namespace() -> dict[str, Any]:
+def program_namespace() -> dict[str, Any]:
+    """The names that a program starts with, as in a script."""
     import builtins
 
     # `-S` leaves these out, and ordinary programs call them.
@@ -46,16 +45,24 @@ def _namespace() -> dict[str, Any]:
     return names
 
 
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8") as file:  # noqa: PTH123 - pathlib would double the start of every jail
+        return file.read()
+
+
 def _main() -> None:
     settings = json.loads(sys.argv[1])
     sys.argv[:] = ["main.py"]
-    program = _read(settings["program"])
+    command = settings["command"]
+    program = "" if command else _read(settings["program"])
     # Limits that root may exceed are set before, the count of processes is per user: all hold after the change of user.
-    _set_limits(settings["limits"])
-    _give_up_privileges(settings["user"])
+    set_limits(settings["limits"])
+    give_up_privileges(settings["user"])
     os.write(settings["ready"], b"r")
     os.close(settings["ready"])
-    exec(compile(program, "main.py", "exec"), _namespace())
+    if command:
+        os.execv(command[0], command)
+    exec(compile(program, "main.py", "exec"), program_namespace())
 
 
 if __name__ == "__main__":

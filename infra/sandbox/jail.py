@@ -15,7 +15,13 @@ from infra.sandbox.process import Process, Status
 _CHUNK = 65_536
 _STDERR_BYTES = 16_384
 # What Python, libstdc++, the loader and the kernel say when an allocation fails.
-_MEMORY_SIGNS = (b"MemoryError", b"std::bad_alloc", b"Cannot allocate memory", b"virtual memory exhausted")
+_MEMORY_SIGNS = (
+    b"MemoryError",
+    b"std::bad_alloc",
+    b"Cannot allocate memory",
+    b"virtual memory exhausted",
+    b"out of memory",
+)
 _SIGN_BYTES = 400
 _NEARLY_ALL = 0.85
 

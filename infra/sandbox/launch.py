@@ -70,14 +70,14 @@ class Launched:
     def _await_start(self, ready: Pipe, info: Pipe) -> None:
         try:
             is_ready = bool(select.select([ready.read_end], [], [], START_S)[0]) and os.read(ready.read_end, 1) == b"r"
-            self._inside = _first_process(info.read_end)
+            self._inside = first_process(info.read_end)
         finally:
             os.close(ready.read_end)
             os.close(info.read_end)
         if not is_ready:
             self.kill()
             os.set_blocking(self.stderr, False)
-            told = _read_some(self.stderr)
+            told = read_some(self.stderr)
             for descriptor in (self.stdin, self.stdout, self.stderr, self.ended):
                 os.close(descriptor)
             raise SandboxError(f"the jail did not start: {told[-500:].decode(errors='replace')}")
@@ -95,7 +95,7 @@ class Launched:
             self._popen.kill()
         self._popen.wait()
         if self._inside is not None:
-            _await_end(self._inside)
+            await_end(self._inside)
             self._inside = None
 
 
@@ -123,22 +123,24 @@ def _start(
         os.close(info.write_end)
 
 
-def _read_some(descriptor: int) -> bytes:
+def read_some(descriptor: int) -> bytes:
+    """What a non-blocking descriptor has."""
     with suppress(BlockingIOError):
         return os.read(descriptor, _CHUNK)
     return b""
 
 
-def _first_process(info: int) -> int | None:
+def first_process(info: int) -> int | None:
     """Descriptor of the first process of the jail's own process namespace, which ends after all others in it."""
     os.set_blocking(info, False)
-    told = _read_some(info)
+    told = read_some(info)
     with suppress(ProcessLookupError):
         return os.pidfd_open(json.loads(told)["child-pid"]) if told else None
     return None
 
 
-def _await_end(first_process: int) -> None:
+def await_end(first_process: int) -> None:
+    """Kill the first process of a namespace, wait for its end, and close the descriptor."""
     with suppress(ProcessLookupError):
         signal.pidfd_send_signal(first_process, signal.SIGKILL)
     ends = select.poll()

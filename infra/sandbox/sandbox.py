@@ -1,174 +1,142 @@
-"""Sandbox: finds the best jail that works here, and runs Python programs in it."""
+"""Sandbox: the best jails that work on this machine, and programs in them."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-import subprocess
-import tempfile
 import threading
-import time
+import warnings
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from infra.sandbox.isolation import Box, interpreter_for_others, jail_command
-from infra.sandbox.jail import Jail
-from infra.sandbox.launch import Launched, Pipe
+from infra.sandbox.cpp import CompileFailure, CppCompiler, CppConfig
+from infra.sandbox.jail import Jail, JailEndedError
 from infra.sandbox.limits import Ending, Execution, Language, Level, Limits, Program, SandboxError
+from infra.sandbox.local import LocalJails
+from infra.sandbox.order import Kind, Order
+from infra.sandbox.probe import open_walls
 
-# Unprivileged users that no system account has by custom; one a jail at a time, since limits and kills go by user.
-FIRST_USER = 63_000
-NUM_USERS = 256
 LOCAL_LEVELS = (Level.BUBBLEWRAP, Level.OWN_USER, Level.LIMITS)
-_PROBE = "import os; print(os.getuid())"
-_KILL_ALL = "import os, sys; os.setresuid(*[int(sys.argv[1])] * 3); os.kill(-1, 9)"
+_TRIES = 2  # a jail that failed says nothing about the program, so another one is asked
+_REMEDY = (
+    "install bubblewrap (`apt-get install bubblewrap`), use the Docker sandbox, or set `unsafe = true` for tests of "
+    "code that you trust"
+)
 
 
 class Sandbox:
-    """Runs untrusted Python programs. Safe from threads; every call has a jail of its own.
+    """Runs untrusted programs in jails of this machine (see `backend.Backend`). Safe from threads.
 
     Args:
         level: insist on a level; by default the best that a probe finds working.
         bubblewrap: its program; by default the one on the search path.
+        unsafe: accept a level whose walls do not all stand. Without it, such a machine is refused.
+        cpp: how C++ is compiled.
+        cache: folder of compiled programs; by default one of this user's.
     """
 
-    def __init__(self, level: Level | None = None, bubblewrap: Path | None = None) -> None:
+    def __init__(
+        self,
+        level: Level | None = None,
+        bubblewrap: Path | None = None,
+        *,
+        unsafe: bool = False,
+        cpp: CppConfig | None = None,
+        cache: Path | None = None,
+    ) -> None:
         found = shutil.which("bwrap")
         self._bubblewrap = bubblewrap or (Path(found) if found else None)
-        self._wanted = level
-        self._level: Level | None = None
+        self._wanted, self._unsafe = level, unsafe
+        self._cpp, self._cache = cpp or CppConfig(), cache
         self._lock = threading.Lock()
+        self._found: LocalJails | None = None
+        self._compiler: CppCompiler | None = None
 
     @property
     def level(self) -> Level:
         """The level in use; probed at the first look.
 
         Raises:
-            SandboxError: no level, or not the wanted one, works here.
+            SandboxError: no level, or not the wanted one, works here, or its walls do not all stand.
         """
-        with self._lock:
-            if self._level is None:
-                self._level = self._probe()
-            return self._level
+        return self._jails().level
 
-    def _probe(self) -> Level:
-        troubles = []
+    def _jails(self) -> LocalJails:
+        with self._lock:
+            if self._found is None:
+                self._found = self._probe()
+                weakref.finalize(self, self._found.close)
+            return self._found
+
+    def _probe(self) -> LocalJails:
         # Limits alone would run strangers' code as root, so root has to ask for that by name.
         levels = [level for level in LOCAL_LEVELS if level is not Level.LIMITS or os.geteuid() != 0]
+        troubles = []
         for level in [self._wanted] if self._wanted else levels:
-            try:
-                with self._jail(level, _PROBE, Limits()) as jail:
-                    done = jail.feed("")
-                if done.outcome is Ending.FINISHED:
-                    return level
-                troubles.append(f"{level}: {done.outcome} {done.stderr[-200:]}")
-            except SandboxError as error:
-                troubles.append(f"{level}: {error}")
-        raise SandboxError(f"no jail works here ({'; '.join(troubles)}); `apt-get install bubblewrap`")
+            for is_warm in (True, False) if level is Level.BUBBLEWRAP else (False,):
+                jails = LocalJails(level, self._bubblewrap, is_warm)
+                trouble = self._trouble(jails)
+                if not trouble:
+                    return jails
+                jails.close()
+                troubles.append(f"{level}: {trouble}")
+        raise SandboxError(f"secure sandbox not available: {'; '.join(dict.fromkeys(troubles))}; {_REMEDY}")
+
+    def _trouble(self, jails: LocalJails) -> str:
+        try:
+            walls = open_walls(jails)
+        except SandboxError as error:
+            return str(error)
+        found = ", ".join(f"`{wall}` is not enforced" for wall in walls)
+        if found and self._unsafe:
+            warnings.warn(f"unsafe sandbox, level {jails.level}: {found}; only for code that you trust", stacklevel=2)
+            return ""
+        return found
 
     def run(self, program: Program, stdin: str, limits: Limits) -> Execution:
         """Run a program with its whole input; a failure of the jail itself is `SANDBOX_FAILURE`."""
-        try:
-            with self._jail(self.level, _python(program), limits) as jail:
-                return jail.feed(stdin)
-        except SandboxError as error:
-            return Execution(Ending.SANDBOX_FAILURE, "", str(error), 0.0)
+        trouble = ""
+        for _ in range(_TRIES):
+            try:
+                with self._jails().jail(self._order(program), limits) as jail:
+                    return jail.feed(stdin)
+            except CompileFailure as failure:
+                return failure.execution
+            except SandboxError as error:
+                trouble = str(error)
+        return Execution(Ending.SANDBOX_FAILURE, "", trouble, 0.0)
 
     @contextmanager
     def open(self, program: Program, limits: Limits) -> Iterator[Jail]:
         """A program to speak with by lines; killed when the block ends.
 
         Raises:
+            JailEndedError: it does not compile.
             SandboxError: the jail does not start.
         """
-        with self._jail(self.level, _python(program), limits) as jail:
+        try:
+            order = self._order(program)
+        except CompileFailure as failure:
+            raise JailEndedError(failure.execution.outcome) from failure
+        with self._jails().jail(order, limits) as jail:
             yield jail
 
+    def _order(self, program: Program) -> Order:
+        if program.language is Language.PYTHON:
+            return Order(program.source.encode("utf-8", errors="surrogatepass"))
+        jails = self._jails()
+        with self._lock:
+            if self._compiler is None:
+                self._compiler = CppCompiler(self._cpp, jails, self._cache)
+                weakref.finalize(self, self._compiler.close)
+        return Order(self._compiler.compile(program.source), Kind.BINARY)
+
     def close(self) -> None:
-        """Nothing is kept between programs."""
-
-    @contextmanager
-    def _jail(self, level: Level, program: str, limits: Limits) -> Iterator[Jail]:
-        self._check(level)
-        has_user = os.geteuid() == 0 and level is not Level.LIMITS
-        folder = tempfile.TemporaryDirectory(prefix="jail-", ignore_cleanup_errors=True)
-        with folder as name, _leased_user(has_user) as user:
-            ready, info = Pipe.open(), Pipe.open()
-            box = _furnish(Box(Path(name), user, ready.write_end, info.write_end), program)
-            started = time.monotonic()
-            launched = Launched(jail_command(level, self._bubblewrap, box, limits), box.work, ready, info)
-            jail = Jail(launched, limits, started)
-            try:
-                yield jail
-            finally:
-                jail.end()
-                if user is not None and level is Level.OWN_USER:
-                    _kill_user(user)
-
-    def _check(self, level: Level) -> None:
-        if level is Level.BUBBLEWRAP and self._bubblewrap is None:
-            raise SandboxError("bubblewrap is not installed; install it (`apt-get install bubblewrap`)")
-        if level is Level.OWN_USER and (os.geteuid() != 0 or interpreter_for_others() is None):
-            raise SandboxError("a user of its own needs root here, and a Python that every user may start")
-
-
-def _python(program: Program) -> str:
-    if program.language is not Language.PYTHON:
-        raise SandboxError(f"no jail for {program.language} here")
-    return program.source
-
-
-def _furnish(box: Box, program: str) -> Box:
-    box.program.write_text(program, encoding="utf-8")
-    box.work.mkdir()
-    if box.user is not None:
-        box.folder.chmod(0o711)
-        os.chown(box.work, box.user, box.user)
-    return box
-
-
-@contextmanager
-def _leased_user(is_wanted: bool) -> Iterator[int | None]:
-    """A uid that no other jail of this machine uses, by a lock that ends with this process."""
-    if not is_wanted:
-        yield None
-        return
-    for user in range(FIRST_USER, FIRST_USER + NUM_USERS):
-        descriptor = os.open(Path(tempfile.gettempdir()) / f"posttrain-jail-{user}.lock", os.O_CREAT | os.O_RDWR, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            continue
-        try:
-            # The dead count towards the limit of processes until init reaps them, which it may do seconds later.
-            if _processes_of(user):
-                continue
-            yield user
-            return
-        finally:
-            os.close(descriptor)
-    raise SandboxError(f"all {NUM_USERS} jail users are busy; run fewer jails at a time")
-
-
-def _kill_user(user: int) -> None:
-    """Kill what left its process group. All at once, or a fork bomb is faster than the killer."""
-    while set(_processes_of(user)) - {"Z"}:
-        killer = [str(interpreter_for_others()), "-I", "-S", "-c", _KILL_ALL, str(user)]
-        subprocess.run(killer, check=False, stderr=subprocess.DEVNULL, timeout=60)
-
-
-def _processes_of(user: int) -> list[str]:
-    """State letter of every process of a user, `Z` for the dead that nobody has reaped."""
-    states = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                fields = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if int(fields["Uid"].split()[0]) == user:
-                states.append(fields["State"].split()[0])
-    return states
+        """End what is kept warm; a later call starts it again."""
+        with self._lock:
+            if self._found:
+                self._found.close()
+            if self._compiler:
+                self._compiler.close()
