@@ -1,176 +1,270 @@
-"""Tests as data: what is asked of the candidate, and what is expected, which never enters its jail."""
+"""Tests of all kinds, read into one plan: what is asked of the program, and what is expected of it."""
 
 from __future__ import annotations
 
 import ast
-import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-Fetch = Callable[[str], Any]
-"""Value of an expression, from the candidate's jail."""
-
-_COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-}
-_CONTAINERS: dict[str, Callable[..., Any]] = {
-    "set": set, "frozenset": frozenset, "tuple": tuple, "list": list, "dict": dict, "sorted": sorted, "float": float,
-}  # fmt: skip
+from infra.sandbox.limits import Language
+from tasks.rewards.code_fence import SPELLINGS
+from tasks.rewards.code_split import NotSplitError, Splitter, SplitTest
+from tasks.rewards.code_statements import Statement, read_statement, root
 
 
 class BadTestsError(ValueError):
-    """Tests that are not there or not Python: nothing to judge by."""
-
-
-class SplitTest(NamedTuple):
-    """`assert CALL == LITERAL` and the like: `holds` asks for the calls and compares outside of the jail."""
-
-    source: str
-    condition: ast.expr
-
-    def holds(self, fetch: Fetch) -> bool:
-        """Whether the test passes; raises what a comparison of plain data raises."""
-        return _holds(self.condition, fetch)
+    """Tests that are not there or cannot be read: nothing to judge by."""
 
 
 class WholeTest(NamedTuple):
-    """A test that runs as it is, in the judge's jail, with the candidate's names at a distance."""
+    """Statements that run as they are, in the judge's jail, with the candidate's names at a distance."""
 
     source: str
 
 
-class TestPlan(NamedTuple):
-    """Tests in order, with the set-up for each side."""
+class CallTest(NamedTuple):
+    """A call with its output, both plain."""
+
+    arguments: list[Any]
+    expected: Any
+
+
+class StdioTest(NamedTuple):
+    """Standard input and output."""
+
+    given: str
+    expected: str
+
+
+class StatementPlan(NamedTuple):
+    """Assert tests in order.
+
+    Attributes:
+        setup: statements, of which each test names those that must run before it.
+        under_test: names that are the candidate's.
+    """
 
     tests: list[SplitTest | WholeTest]
-    setup: str
-    setup_is_secret: bool
+    setup: list[str]
+    under_test: frozenset[str]
 
-    def mentioned(self) -> set[str]:
-        """Names that the tests or their set-up use."""
-        sources = [self.setup, *(test.source for test in self.tests)]
-        return {node.id for source in sources for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
+    @property
+    def is_split(self) -> bool:
+        """Whether all tests are compared outside of the jails."""
+        return all(isinstance(test, SplitTest) for test in self.tests)
 
 
-def plan_tests(setup: str, asserts: Iterable[str]) -> TestPlan:
-    """Read assert tests.
+class CallPlan(NamedTuple):
+    """Call tests in order. `owner`: the class whose method is called, where the tests name one."""
+
+    tests: list[CallTest]
+    function: str
+    owner: str | None
+
+
+class StdioPlan(NamedTuple):
+    """Tests through standard input and output, in order."""
+
+    tests: list[StdioTest]
+
+
+Plan = StatementPlan | CallPlan | StdioPlan
+_FIELDS = {"assert": "asserts", "call": "function, inputs, outputs", "stdio": "inputs, outputs",
+           "check": "entry_point, code"}  # fmt: skip
+
+
+def plan_tests(tests: Mapping[str, Any] | None) -> Plan:
+    """Read tests of any kind.
 
     Raises:
-        BadTestsError: there is none, or one is not Python.
+        BadTestsError: there is none, its kind is unknown, or a field is missing, of another type, or not Python.
     """
+    tests = tests or {}
+    kind = tests.get("kind")
+    if kind == "assert":
+        return _plan_asserts(_text(tests, "setup", ""), _texts(tests, "asserts"))
+    if kind == "check":
+        return _plan_check(_text(tests, "entry_point"), _text(tests, "code"))
+    if kind == "call":
+        return _plan_calls(tests)
+    if kind == "stdio":
+        pairs = zip(*_pairs(tests, str), strict=True)
+        return StdioPlan([StdioTest(given, expected) for given, expected in pairs])
+    known = "; ".join(f"{name}: {fields}" for name, fields in _FIELDS.items())
+    raise BadTestsError(f"no tests of a known kind: {kind!r}; known are {known}")
+
+
+def languages_of(tests: Mapping[str, Any] | None) -> frozenset[Language]:
+    """Languages that a program for these tests may be in. Other than Python only where tests feed its standard input.
+
+    Raises:
+        BadTestsError: the tests ask for a language that they cannot test, or that is unknown.
+    """
+    asked, is_stdio = (tests or {}).get("language"), (tests or {}).get("kind") == "stdio"
+    if asked is None:
+        return frozenset(Language) if is_stdio else frozenset({Language.PYTHON})
+    language = SPELLINGS.get(str(asked).lower())
+    if language is None:
+        raise BadTestsError(f"unknown language {asked!r}; known are {', '.join(Language)}")
+    if language is not Language.PYTHON and not is_stdio:
+        raise BadTestsError(f"programs in {language} take tests of kind stdio only")
+    return frozenset({language})
+
+
+def _plan_calls(tests: Mapping[str, Any]) -> CallPlan:
+    inputs, outputs = _pairs(tests, list)
+    owner = _text(tests, "class", "") or None
+    return CallPlan([CallTest(*pair) for pair in zip(inputs, outputs, strict=True)], _text(tests, "function"), owner)
+
+
+def _pairs(tests: Mapping[str, Any], kind: type) -> tuple[list[Any], list[Any]]:
+    inputs, outputs = (list(tests.get(name) or []) for name in ("inputs", "outputs"))
+    if not inputs or len(inputs) != len(outputs):
+        raise BadTestsError(f"{len(inputs)} inputs and {len(outputs)} outputs; there must be as many, and at least one")
+    checked = [("inputs", inputs), *([("outputs", outputs)] if kind is str else [])]
+    for name, values in checked:
+        wrong = [index for index, value in enumerate(values) if not isinstance(value, kind)]
+        if wrong:
+            raise BadTestsError(f"{name}[{wrong[0]}] is not a {kind.__name__}")
+    return inputs, outputs
+
+
+def _text(tests: Mapping[str, Any], name: str, default: str | None = None) -> str:
+    value = tests.get(name)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, str) or (not value.strip() and default is None):
+        raise BadTestsError(f"`{name}` of the tests is missing or not a text")
+    return value
+
+
+def _texts(tests: Mapping[str, Any], name: str) -> list[str]:
+    values = tests.get(name) or []
+    if isinstance(values, str) or not all(isinstance(value, str) for value in values):
+        raise BadTestsError(f"`{name}` of the tests is not a list of texts")
+    return list(values)
+
+
+def _parse(source: str) -> list[ast.stmt]:
     try:
-        is_secret = any(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(setup)))
-        tests = [_read(statement) for source in asserts for statement in ast.parse(source).body]
-    except (SyntaxError, ValueError, RecursionError) as error:
+        return ast.parse(source).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise BadTestsError(f"a test is not Python: {error}") from None
+
+
+def _plan_asserts(setup: str, asserts: Sequence[str]) -> StatementPlan:
+    """Asserts after their set-up. `check(f)` is written out where the set-up defines `check`."""
+    before = _parse(setup)
+    tests = [statement for source in asserts for statement in _parse(source)]
     if not tests:
         raise BadTestsError("there are no tests")
-    return TestPlan(tests, setup, is_secret)
+    written_out = _written_out(before, tests[0]) if len(tests) == 1 else None
+    if written_out is not None:
+        before, tests = written_out
+    return _plan(before, tests, frozenset())
 
 
-def _read(statement: ast.stmt) -> SplitTest | WholeTest:
-    source = ast.unparse(statement)
-    if isinstance(statement, ast.Assert) and _is_split(statement.test):
-        return SplitTest(source, statement.test)
-    return WholeTest(source)
+def _plan_check(entry_point: str, code: str) -> StatementPlan:
+    """HumanEval: `check(candidate)` is called with the candidate's function."""
+    before = _parse(code)
+    (call,) = _parse(f"check({entry_point})")
+    if not any(isinstance(item, ast.FunctionDef) and item.name == "check" for item in before):
+        raise BadTestsError("`code` of the tests defines no `check`")
+    before, tests = _written_out(before, call) or (before, [call])
+    return _plan(before, tests, frozenset({root(ast.parse(entry_point, mode="eval").body)}))
 
 
-def _is_split(node: ast.expr) -> bool:
-    """Whether only calls, and nothing that is expected, would go into the jail."""
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-        return _is_split(node.operand)
-    if isinstance(node, ast.BoolOp):
-        return all(_is_split(value) for value in node.values)
-    if isinstance(node, ast.Compare):
-        return _is_split_comparison(node)
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id not in _TRUSTED
+def _written_out(before: list[ast.stmt], call: ast.stmt) -> tuple[list[ast.stmt], list[ast.stmt]] | None:
+    """Set-up and body of the checking function that is called, with its argument in place; None: it must stay whole."""
+    if not (isinstance(call, ast.Expr) and isinstance(call.value, ast.Call) and isinstance(call.value.func, ast.Name)):
+        return None
+    name, arguments = call.value.func.id, call.value.args
+    defined = [item for item in before if isinstance(item, ast.FunctionDef) and item.name == name]
+    if len(defined) != 1 or len(arguments) != 1 or call.value.keywords or not _is_flat(defined[0]):
+        return None
+    parameter = defined[0].args.args[0].arg
+    body = [_Argument(parameter, arguments[0]).visit(item) for item in defined[0].body]
+    rest = [item for item in before if item is not defined[0]]
+    return rest, [ast.parse(ast.unparse(item)).body[0] for item in body]
 
 
-# A bare call of these decides something about the candidate's values, and so belongs to the judge.
-_TRUSTED = frozenset({"all", "any", "isinstance", "callable", "hasattr", "bool", "issubclass", "isclose"})
-
-
-def _is_split_comparison(node: ast.Compare) -> bool:
-    if len(node.ops) != 1:
+def _is_flat(function: ast.FunctionDef) -> bool:
+    """Whether the body means the same outside of the function: one argument that keeps its value, no `return`."""
+    own = function.args
+    if len(own.args) != 1 or own.vararg or own.kwarg or own.kwonlyargs or own.posonlyargs or function.decorator_list:
         return False
-    operation, sides = node.ops[0], (node.left, node.comparators[0])
-    literal = [is_literal(side) for side in sides]
-    if isinstance(operation, ast.Is | ast.IsNot):
-        return isinstance(sides[1], ast.Constant) and sides[1].value in {None, True, False} and not literal[0]
-    if isinstance(operation, ast.In | ast.NotIn):
-        return literal[1] and not literal[0] and _is_call(sides[0])
-    # An order compares what an object says of itself; only the judge may ask that.
-    call = sides[1] if literal[0] else sides[0]
-    return sum(literal) == 1 and type(operation) in _COMPARISONS and _is_call(call)
+    inside = [part for item in function.body for part in ast.walk(item)]
+    binds_again = any(isinstance(part, ast.Name) and part.id == own.args[0].arg and not isinstance(part.ctx, ast.Load)
+                      for part in inside)  # fmt: skip
+    leaves = (ast.Return, ast.Nonlocal, ast.Global, ast.Yield, ast.YieldFrom, ast.FunctionDef, ast.ClassDef, ast.Lambda)
+    return not binds_again and not any(isinstance(part, leaves) for part in inside)
 
 
-def _is_call(node: ast.expr) -> bool:
-    """A call, or an item or attribute of one: not arithmetic, which an object of the candidate could answer."""
-    return isinstance(node, ast.Call | ast.Subscript | ast.Attribute | ast.Name)
+class _Argument(ast.NodeTransformer):
+    def __init__(self, parameter: str, argument: ast.expr) -> None:
+        self._parameter, self._argument = parameter, argument
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return self._argument if node.id == self._parameter else node
 
 
-def is_literal(node: ast.expr) -> bool:
-    """Whether the value of a node is known without running anything."""
-    try:
-        literal_value(node)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-        return False
-    return True
+def _plan(before: list[ast.stmt], tests: list[ast.stmt], entry_points: frozenset[str]) -> StatementPlan:
+    num_before = len(before)
+    statements = [read_statement(node) for node in [*before, *(node for node in tests if not _says_nothing(node))]]
+    splitter = Splitter(statements, entry_points)
+    found: list[SplitTest | WholeTest] = []
+    unrun: list[str] = []  # what the judge has not run yet
+    for position, statement in enumerate(statements):
+        source = ast.unparse(statement.node)
+        if not _is_test(splitter, position, is_setup=position < num_before):
+            unrun.append(source)
+            continue
+        test = _split(splitter, position)
+        if isinstance(test, WholeTest):
+            test = WholeTest("\n".join([*unrun, test.source]))
+            unrun = []
+        found.append(test)
+    if not found:
+        raise BadTestsError("no test asks anything of the program")
+    sources = [ast.unparse(item.node) for item in statements]
+    return StatementPlan(_consistent(found, statements), sources, splitter.under_test)
 
 
-def literal_value(node: ast.expr) -> Any:
-    """Value of a literal, of a container made from one (`set([1])`), or of `float("inf")`.
-
-    Raises:
-        ValueError: it is no literal.
-    """
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _CONTAINERS:
-        if node.keywords or len(node.args) > 1:
-            raise ValueError("no literal")
-        return _CONTAINERS[node.func.id](*(literal_value(argument) for argument in node.args))
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        return -literal_value(node.operand)
-    if isinstance(node, ast.Tuple | ast.List):
-        items = [literal_value(item) for item in node.elts]
-        return tuple(items) if isinstance(node, ast.Tuple) else items
-    return ast.literal_eval(node)
-
-
-def _holds(node: ast.expr, fetch: Fetch) -> bool:
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-        return not _holds(node.operand, fetch)
-    if isinstance(node, ast.BoolOp):
-        values = (_holds(value, fetch) for value in node.values)
-        return all(values) if isinstance(node.op, ast.And) else any(values)
-    if isinstance(node, ast.Compare):
-        return _compare(node, fetch)
-    return bool(fetch(ast.unparse(node)))
-
-
-def _compare(node: ast.Compare, fetch: Fetch) -> bool:
-    left, right = (
-        literal_value(side) if is_literal(side) else fetch(ast.unparse(side))
-        for side in (node.left, node.comparators[0])
+def _says_nothing(node: ast.stmt) -> bool:
+    """`assert True`, a docstring, a lone name."""
+    if isinstance(node, ast.Assert):
+        return isinstance(node.test, ast.Constant) and bool(node.test.value)
+    return isinstance(node, ast.Pass) or (
+        isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant | ast.Name)
     )
-    operation = node.ops[0]
-    if isinstance(operation, ast.Is | ast.IsNot):
-        return (left is right) is isinstance(operation, ast.Is)
-    if isinstance(operation, ast.In | ast.NotIn):
-        return (left in right) is isinstance(operation, ast.In)
-    return _COMPARISONS[type(operation)](left, right)
 
 
-def top_level_names(program: str) -> set[str]:
-    """Names that a program defines itself; not what it imports. Empty where it is not Python."""
-    names: set[str] = set()
+def _is_test(splitter: Splitter, position: int, *, is_setup: bool) -> bool:
+    """Whether a statement can fail for what the candidate does, rather than prepare for one that does."""
+    statement = splitter.statements[position]
+    if statement.is_definition or statement.is_import:
+        return False
+    if not any(splitter.is_of_candidate(name, position) for name in statement.needs):
+        return False
+    if isinstance(statement.node, ast.Assert):
+        return True
+    if isinstance(statement.node, ast.Expr):  # `check(f)` of the tests, not `stack.push(1)` of the candidate
+        return isinstance(statement.node.value, ast.Call) and root(statement.node.value) in splitter.checkers
+    return not is_setup and not isinstance(statement.node, ast.Assign | ast.AnnAssign | ast.AugAssign)
+
+
+def _split(splitter: Splitter, position: int) -> SplitTest | WholeTest:
+    node = splitter.statements[position].node
     try:
-        body = ast.parse(program).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return names
-    for statement in body:
-        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.add(statement.name)
-        else:
-            names |= {n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    return names
+        return splitter.split(position) if isinstance(node, ast.Assert) else WholeTest(ast.unparse(node))
+    except NotSplitError:
+        return WholeTest(ast.unparse(node))
+
+
+def _consistent(tests: list[SplitTest | WholeTest], statements: Sequence[Statement]) -> list[SplitTest | WholeTest]:
+    """One whole test, where a test cannot be split and another leans on state: both must see the same objects."""
+    needed = [statements[at] for test in tests if isinstance(test, SplitTest) for at in test.before]
+    has_state = any(not item.is_import and not item.is_definition for item in needed)
+    if all(isinstance(test, SplitTest) for test in tests) or not has_state:
+        return tests
+    return [WholeTest("\n".join(ast.unparse(item.node) for item in statements))]

@@ -12,9 +12,6 @@ OPEN_ANSWER, CLOSE_ANSWER = "<answer>", "</answer>"
 _MARK = re.compile(r"\\(?P<box>boxed|fbox)(?![a-zA-Z])\s*(?P<brace>\{)?|\\(?!\\(?:boxed|fbox)).|[{}]", re.DOTALL)
 _BARE_BOX = re.compile(r"[^\s{}$.,;]+")
 _LABEL = re.compile(r"####\s*(\S[^\n]*)")
-_FENCE = re.compile(r"^[ \t]*```[ \t]*([\w+#.-]*)[^\n]*\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
-# Spellings of a Python fence; a bare fence counts when no fence names the language.
-PYTHON_FENCES = frozenset({"python", "python3", "py", "py3"})
 
 
 class Parts(NamedTuple):
@@ -112,13 +109,3 @@ def last_label(text: str) -> str | None:
     """GSM8K's last `#### N`."""
     labels = _LABEL.findall(text)
     return str(labels[-1]).strip() if labels else None
-
-
-def last_code_block(text: str) -> str | None:
-    """The last Python fence of an answer part; where no fence says Python, the last bare one."""
-    blocks = [(language.lower(), code) for language, code in _FENCE.findall(text.replace("\r\n", "\n"))]
-    for wanted in (PYTHON_FENCES, frozenset({""})):
-        matching = [code for language, code in blocks if language in wanted]
-        if matching:
-            return str(matching[-1])
-    return None

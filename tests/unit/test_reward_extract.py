@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.rewards.extract import answer_part, final_answer, label_answer, last_box, last_code_block
+from tasks.rewards.extract import answer_part, final_answer, label_answer, last_box
 
 
 @pytest.mark.parametrize(
@@ -56,15 +56,3 @@ def test_hash_label_counts_for_labels_only() -> None:
     assert label_answer("\\boxed{5}\n#### 6") == "5"
     assert label_answer("nothing") is None
     assert final_answer("#### 6") is None
-
-
-@pytest.mark.parametrize("language", ["python", "Python", "py", "python3", ""])
-def test_code_fences(language: str) -> None:
-    assert last_code_block(f"text\n```{language}\nx = 1\n```\nend") == "x = 1\n"
-
-
-def test_last_python_fence_wins_over_bare_and_foreign_ones() -> None:
-    text = "```python\na\n```\n```py\nb\n```\n```\noutput\n```\n```cpp\nc\n```"
-    assert last_code_block(text) == "b\n"
-    assert last_code_block("```cpp\nint main;\n```") is None
-    assert last_code_block("```python\nunclosed") is None
