@@ -24,7 +24,7 @@ from infra.sandbox.process import Status
 from infra.sandbox.users import leased_user
 
 _LONGEST_REPORT = 4096
-_OWN_PROCESSES = 4
+_OWN_PROCESSES = 3
 
 
 class SlotError(SandboxError):
@@ -82,7 +82,7 @@ class Slot:
         """
         kernel_limits = resources(limits)
         if self.user is None:
-            # Within this user's own namespace the zygote, init and bubblewrap's two count too.
+            # Within this user's own namespace bubblewrap's first process, the zygote and init count too.
             kernel_limits["RLIMIT_NPROC"] += _OWN_PROCESSES
         settings = {"limits": kernel_limits, "file_bytes": limits.file_bytes, "user": self.user}
         settings |= {"kind": order.kind, "command": list(order.command) or None}

@@ -1,0 +1,131 @@
+"""Programs that attack: none escapes, none leaves anything, and the next program runs as if nothing had been."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from infra.sandbox.cpp import CppConfig
+from infra.sandbox.limits import MIB, Ending, Language, Limits, Program, SandboxError
+from infra.sandbox.sandbox import Sandbox
+from infra.sandbox.users import FIRST_USER, NUM_USERS
+from tests.integration.hostile_cpp import CPP
+from tests.integration.hostile_python import PYTHON, Hostile
+
+pytestmark = pytest.mark.integration
+SECRET = "correct-horse-battery"
+LIMITS = Limits(wall_s=2.0, cpu_s=1, memory_bytes=256 * MIB, output_bytes=MIB, file_bytes=4 * MIB, num_processes=16)
+COMPILER = CppConfig(wall_s=20.0, cpu_s=5, memory_bytes=1024 * MIB)
+CLEAN = """
+import ctypes, os, socket
+libc = ctypes.CDLL(None)
+abstract = socket.socket(socket.AF_UNIX).connect_ex("\\0left") == 0
+print(os.listdir("/tmp"), os.listdir("/dev/shm"), libc.shmget(4711, 4096, 0), libc.semget(4712, 1, 0), abstract)
+"""
+
+
+class Host(NamedTuple):
+    """What attacks on this machine would reach."""
+
+    folder: Path
+    port: int
+    socket_name: str
+
+    @property
+    def marker(self) -> Path:
+        return self.folder / "marker"
+
+    def aim(self, source: str) -> str:
+        """A program's source with the names of what it attacks."""
+        names = {"MARKER": str(self.marker), "FOLDER": str(self.folder), "PORT": str(self.port), "SECRET": SECRET}
+        names |= {"SOCKET": self.socket_name, "PID": str(os.getpid())}
+        for name, value in names.items():
+            source = source.replace(f"@{name}@", value)
+        return source
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SECRET_WORD", SECRET)
+        sandbox = Sandbox(cpp=COMPILER, cache=tmp_path_factory.mktemp("compiled"))
+        try:
+            _ = sandbox.level
+        except SandboxError as error:
+            pytest.skip(str(error))
+        yield sandbox
+        sandbox.close()
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    folder = tmp_path_factory.mktemp("host")
+    folder.chmod(0o777)
+    name = f"posttrain-hostile-{os.getpid()}"
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_UNIX) as local:
+        local.bind(f"\0{name}")
+        local.listen()
+        host = Host(folder, server.getsockname()[1], name)
+        host.marker.write_text(SECRET, encoding="utf-8")
+        yield host
+
+
+def users_with_processes() -> set[int]:
+    """Jail users that something runs as: every zygote is root or this user, so only programs count."""
+    owners = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            owners.add(folder.stat().st_uid)
+        except FileNotFoundError:
+            continue
+    return {user for user in owners if FIRST_USER <= user < FIRST_USER + NUM_USERS}
+
+
+def attack(sandbox: Sandbox, host: Host, row: Hostile, language: Language) -> None:
+    found = sandbox.run(Program(host.aim(row.source), language), "", LIMITS)
+    assert found.outcome in row.endings, found
+    assert "ESCAPED" not in found.stdout, found.stdout
+    assert SECRET not in found.stdout + found.stderr
+    assert host.marker.read_text(encoding="utf-8") == SECRET
+    assert [path.name for path in host.folder.iterdir()] == ["marker"]
+    after = sandbox.run(Program(CLEAN), "", LIMITS)
+    assert (after.outcome, after.stdout) == (Ending.FINISHED, "[] [] -1 -1 False\n"), after
+
+
+@pytest.mark.parametrize("row", PYTHON, ids=[row.name for row in PYTHON])
+def test_hostile_python(sandbox: Sandbox, host: Host, row: Hostile) -> None:
+    before = users_with_processes()
+    attack(sandbox, host, row, Language.PYTHON)
+    assert users_with_processes() <= before
+
+
+@pytest.mark.parametrize("row", CPP, ids=[row.name for row in CPP])
+def test_hostile_cpp(sandbox: Sandbox, host: Host, row: Hostile) -> None:
+    before = users_with_processes()
+    attack(sandbox, host, row, Language.CPP)
+    assert users_with_processes() <= before
+
+
+def test_slots_do_not_see_each_other(sandbox: Sandbox) -> None:
+    keeper = f"open('/tmp/secret', 'w').write({SECRET!r})\nprint('kept', flush=True)\ninput()"
+    thief = (
+        "import os, socket\nfound = []\n"
+        "for top in ('/tmp', '/dev/shm', '/proc'):\n"
+        "  for folder, _, names in os.walk(top):\n"
+        "    if 'secret' in names: found.append(folder)\n"
+        "print(found, sorted(p for p in os.listdir('/proc') if p.isdigit()))"
+    )
+    with sandbox.open(Program(f"input()\n{keeper}"), LIMITS) as jail:
+        assert jail.ask("", 2.0) == "kept"
+        found = sandbox.run(Program(thief), "", LIMITS)
+    assert found.stdout in {"[] ['1', '2']\n", "[] ['1', '2', '3', '4']\n"}, found
+
+
+def test_machine_is_usable_afterwards(sandbox: Sandbox) -> None:
+    found = [sandbox.run(Program("print(6 * 7)"), "", LIMITS) for _ in range(20)]
+    assert {(done.outcome, done.stdout) for done in found} == {(Ending.FINISHED, "42\n")}
