@@ -17,7 +17,7 @@ RUN { command -v g++ && command -v python3 && command -v tini; } \
         && apt-get install --yes --no-install-recommends g++ python3 tini \
         && rm -rf /var/lib/apt/lists/*; }
 # Most programs include all of the standard library, which takes the compiler a second to read; so it is read once, for
-# the flags of infra/sandbox/docker.py. -I/opt/headers finds it first.
+# the flags that CppConfig (infra/sandbox/cpp.py) has by default. -I/opt/headers finds it first.
 RUN mkdir -p /opt/headers/bits \
     && echo '#include <bits/stdc++.h>' >/opt/headers/all.h \
     && g++ -O2 -std=c++20 -x c++-header /opt/headers/all.h -o /opt/headers/bits/stdc++.h.gch

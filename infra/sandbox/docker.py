@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra.sandbox import docker_boot
+from infra.sandbox.cpp import CppConfig
 from infra.sandbox.docker_container import Container, DockerConfig
 from infra.sandbox.docker_process import ContainerProcess, resources
+from infra.sandbox.isolation import ENVIRONMENT
 from infra.sandbox.jail import Jail
 from infra.sandbox.limits import MIB, Ending, Execution, Language, Level, Limits, Program, SandboxError
 
@@ -23,10 +25,6 @@ if TYPE_CHECKING:
 
 _BOOT = Path(docker_boot.__file__)
 _ENGINE_S = 60.0
-_COMPILER = Limits(
-    wall_s=30.0, cpu_s=30, memory_bytes=1536 * MIB, output_bytes=48 * MIB, file_bytes=32 * MIB, num_open_files=256
-)
-_FLAGS = ("-O2", "-std=c++20")
 _BINARIES_BYTES = 256 * MIB
 # Runs in a container as any program does: the compiler is not trusted with strangers' sources either.
 _COMPILE = """
@@ -66,8 +64,8 @@ class DockerSandbox:
     A container is started at the first need, and replaced when a program leaves anything that cannot be undone.
     """
 
-    def __init__(self, config: DockerConfig | None = None) -> None:
-        self._config = config or DockerConfig()
+    def __init__(self, config: DockerConfig | None = None, cpp: CppConfig | None = None) -> None:
+        self._config, self._cpp = config or DockerConfig(), cpp or CppConfig()
         self._slots = threading.Semaphore(self._config.num_slots)
         self._lock = threading.Lock()
         self._probing = threading.Lock()
@@ -78,7 +76,7 @@ class DockerSandbox:
 
     @property
     def level(self) -> Level:
-        """As far apart as bubblewrap keeps a program: its own network, processes, users and files.
+        """Always `DOCKER`; the walls are tried at the first look.
 
         Raises:
             SandboxError: no engine, no image, or a wall that does not stand.
@@ -87,7 +85,7 @@ class DockerSandbox:
             if not self._is_probed:
                 self._probe()
                 self._is_probed = True
-        return Level.BUBBLEWRAP
+        return Level.DOCKER
 
     def _probe(self) -> None:
         info = self._connected().info()
@@ -141,8 +139,10 @@ class DockerSandbox:
         return known or self._compile(program.source)
 
     def _compile(self, source: str) -> bytes | Execution:
-        driver = f"SOURCE, FLAGS = {source!r}, {_FLAGS!r}\n{_COMPILE}".encode("utf-8", "surrogatepass")
-        with self._jail(driver, Language.PYTHON, _COMPILER) as jail:
+        driver = f"SOURCE, FLAGS = {source!r}, {self._cpp.flags!r}\n{_COMPILE}".encode("utf-8", "surrogatepass")
+        # The executable comes back as text, which takes a third more than its bytes.
+        limits = self._cpp.limits.model_copy(update={"output_bytes": 2 * self._cpp.binary_bytes})
+        with self._jail(driver, Language.PYTHON, limits) as jail:
             done = jail.feed("")
         if done.outcome is not Ending.FINISHED:
             why = done.stderr if done.outcome is Ending.FAILED else f"the compiler: {done.outcome}"
@@ -176,6 +176,7 @@ class DockerSandbox:
     def _start(self, content: bytes, language: Language, limits: Limits) -> ContainerProcess:
         """The program in a container. One that cannot start it is replaced, once."""
         settings = {"limits": resources(limits), "language": str(language), "size": len(content)}
+        settings["environment"] = ENVIRONMENT
         flags = ["-P", "-s", "-S", "-B", "-c", _BOOT.read_text(encoding="utf-8"), json.dumps(settings)]
         for is_last in (False, True):
             container = self._take()

@@ -1,8 +1,8 @@
 """First code of a program in a container: take the program from standard input, set its limits, say so, become it.
 
 Runs as `python -c` from this file's text, with settings as JSON in `sys.argv[1]`; imports nothing but the standard
-library. Settings: limits (resource name → value), language, size (bytes of the program: Python source, or what the
-compiler made of C++). What follows on standard input is the program's own.
+library. Settings: limits (resource name → value), language, environment (of a C++ program), size (bytes of the program:
+Python source, or what the compiler made of C++). What follows on standard input is the program's own.
 """
 
 import json
@@ -64,7 +64,7 @@ def _main() -> None:
     _set_limits(settings["limits"])
     os.write(_STDOUT, b"r")
     if is_binary:
-        os.execve(descriptor, ["main"], dict(os.environ))
+        os.execve(descriptor, ["main"], settings["environment"])
     exec(compile(program, "main.py", "exec"), _namespace())
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from infra.config import ConfigError
+from infra.sandbox.limits import Language
 from tasks.records import Outcome, Verdict
 from tasks.rewards.code import CodeConfig
 from tasks.rewards.code_hosts import Host, HostPool, NoHostError, SandboxHosts
@@ -62,11 +63,11 @@ class RemoteCodeGrader:
         """
         return self._ask(tests, {"response": response})
 
-    def judge_program(self, tests: dict[str, Any] | None, program: str) -> Verdict:
+    def judge_program(self, tests: dict[str, Any] | None, program: str, language: Language | None = None) -> Verdict:
         """Verdict on a bare program; raises as `judge` does."""
-        return self._ask(tests, {"program": program})
+        return self._ask(tests, {"program": program, "language": language})
 
-    def _ask(self, tests: dict[str, Any] | None, text: dict[str, str]) -> Verdict:
+    def _ask(self, tests: dict[str, Any] | None, text: dict[str, str | None]) -> Verdict:
         asked = {"tests": tests, **text, "config": self.config.model_dump(mode="json")}
         # Not httpx's own JSON, which refuses the infinity that a test may well expect.
         body, limit_s = json.dumps(asked).encode(), self._limit_s(tests or {})

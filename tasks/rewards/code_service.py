@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, ValidationError
 
 from infra.config import Config, ConfigError
-from infra.sandbox.sandbox import Sandbox
+from infra.sandbox.backend import Backend
 from tasks.records import Outcome, Verdict
 from tasks.rewards.code import CodeConfig, CodeGrader
 from tasks.rewards.code_metrics import CONTENT_TYPE, JudgeMetrics
@@ -53,13 +53,13 @@ class _RefusedError(Exception):
         self.status, self.refusal, self.headers = status, refusal, headers or {}
 
 
-def judge_in(sandbox: Sandbox) -> Callable[[JudgeRequest], Verdict]:
+def judge_in(sandbox: Backend) -> Callable[[JudgeRequest], Verdict]:
     """What a host does with a request: its own grader, on its own jails."""
 
     def judge(asked: JudgeRequest) -> Verdict:
         grader = CodeGrader(asked.config, sandbox)
         if asked.program is not None:
-            return grader.judge_program(asked.tests_with_language, asked.program)
+            return grader.judge_program(asked.tests, asked.program, asked.language)
         return grader.judge(asked.tests_with_language, asked.response or "")
 
     return judge

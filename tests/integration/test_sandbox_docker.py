@@ -16,7 +16,7 @@ import pytest
 from infra.sandbox.docker import DockerSandbox
 from infra.sandbox.docker_container import LABEL, DockerConfig
 from infra.sandbox.jail import JailEndedError
-from infra.sandbox.limits import MIB, Ending, Execution, Language, Limits, Program, SandboxError
+from infra.sandbox.limits import MIB, Ending, Execution, Language, Level, Limits, Program, SandboxError
 from tasks.records import Outcome
 from tasks.rewards.code import CodeConfig, CodeGrader
 from tests.integration.debian_root import RootError, write_root
@@ -70,7 +70,7 @@ def containers(engine: Path) -> list[str]:
 
 
 def test_the_walls_stand(sandbox: DockerSandbox, engine: Path) -> None:
-    assert sandbox.level
+    assert sandbox.level is Level.DOCKER
     with docker_client(engine) as client:
         (container,) = client.containers.list(filters={"label": LABEL})
         host = container.attrs["HostConfig"]
@@ -204,7 +204,7 @@ def test_threads_share_the_slots(engine: Path) -> None:
 
 
 def test_the_grader_judges_in_containers(sandbox: DockerSandbox) -> None:
-    grader = CodeGrader(CodeConfig(test_s=5.0), sandbox)  # type: ignore[arg-type]
+    grader = CodeGrader(CodeConfig(test_s=5.0), sandbox)
     tests = {"kind": "assert", "asserts": ["assert f(2) == 4", "assert f(3) == 9"]}
     assert grader.judge_program(tests, "def f(x): return x * x").outcome is Outcome.PASSED
     assert grader.judge_program(tests, "def f(x): return x + x").outcome is Outcome.WRONG
