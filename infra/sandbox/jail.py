@@ -24,6 +24,7 @@ _MEMORY_SIGNS = (
 )
 _SIGN_BYTES = 400
 _NEARLY_ALL = 0.85
+_FALLEN = Execution(Ending.SANDBOX_FAILURE, "", "what held the program failed", 0.0)
 
 
 class JailEndedError(Exception):
@@ -50,7 +51,8 @@ class Jail:
         self._deadline = now + limits.wall_s
         self._stdout, self._stderr, self._pending = bytearray(), bytearray(), memoryview(b"")
         self._num_read = 0
-        self._is_over = self._is_closed = False
+        self._is_over = False
+        self._execution: Execution | None = None
         self._stdin_closes = self._stdin_closed = False
         self._status: Status | None = None
         self._watch()
@@ -92,13 +94,18 @@ class Jail:
         return self.end()
 
     def end(self, outcome: Ending | None = None) -> Execution:
-        """Kill whatever is left of the program; `outcome` None: judge by its exit code.
+        """Kill whatever is left of the program; `outcome` None: judge by its exit code. Twice: as the first time.
 
         Raises:
             SandboxError: what holds the program failed.
         """
-        if not self._is_closed:
+        if self._execution is None:
+            self._execution = _FALLEN  # stands when the next line raises
             self._kill()
+            self._execution = self._judged(outcome)
+        return self._execution
+
+    def _judged(self, outcome: Ending | None) -> Execution:
         if outcome is None:
             outcome = self._exit_outcome() if self._is_over else Ending.FINISHED
         if outcome is Ending.FINISHED and self._num_read > self._limits.output_bytes:
@@ -133,7 +140,6 @@ class Jail:
         return is_fault and (status.max_rss_bytes or 0) > _NEARLY_ALL * self._limits.memory_bytes
 
     def _kill(self) -> None:
-        self._is_closed = True
         try:
             self._process.kill()
             with suppress(OSError):

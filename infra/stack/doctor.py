@@ -119,7 +119,7 @@ def _sandbox(_: Runtime) -> Iterator[Check]:
     try:
         level = Sandbox().level
     except SandboxError as error:
-        yield Check(name="sandbox", state="fault", found=str(error), remedy="install bubblewrap, or run as root")
+        yield Check(name="sandbox", state="fault", found=str(error), remedy="install bubblewrap, or use Docker")
         return
     if level is Level.BUBBLEWRAP:
         yield Check(name="sandbox", state="good", found=level.value)

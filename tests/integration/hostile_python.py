@@ -136,7 +136,8 @@ PYTHON = (
          "if 'uid=0' in r.stdout: print('ESCAPED')"),
     _row("new_user_namespace", "forbid_call('unshare', 0x10000000)"),
     _row("new_namespaces_by_clone", "forbid_call('syscall', 56, 0x10000000 | 17, 0, 0, 0, 0)"),
-    _row("joins_namespace", "forbid(lambda: os.open('/proc/1/ns/mnt', 0))\nforbid_call('setns', os.open('/proc/self/ns/net', 0), 0)"),
+    _row("joins_namespace", "forbid(lambda: os.open('/proc/1/ns/mnt', 0))\n"
+         "forbid_call('setns', os.open('/proc/self/ns/net', 0), 0)"),
     _row("device_node", "forbid(lambda: os.mknod('disk', 0o60666, os.makedev(254, 0)))\n"
          "forbid(lambda: os.mknod('memory', 0o20666, os.makedev(1, 1)))"),
     _row("raises_limits", "import resource\nfor n in (resource.RLIMIT_AS, resource.RLIMIT_NPROC, "
@@ -159,7 +160,7 @@ PYTHON = (
     _row("posix_shared_memory", "forbid_call('shm_open', b'/left', 0o102, 0o666)"),
     _row("semaphores_left", "libc.semget(4712, 1, 0o1666)", FINISHED),
     _row("files_left", "open('/tmp/left', 'w').write('x')", FINISHED),
-    _row("socket_left", "s = socket.socket(socket.AF_UNIX)\ns.bind('\\0left')\ns.listen()\nos.set_inheritable(s.fileno(), True)\n"
+    _row("socket_left", "s = socket.socket(socket.AF_UNIX)\ns.bind('\\0left')\ns.listen()\n"
          "if os.fork() == 0: time.sleep(99)", FINISHED),
     # The interpreter and its descriptors
     _row("inherited_descriptors", "for n in range(3, 300):\n  forbid(lambda: os.fstat(n))"),
