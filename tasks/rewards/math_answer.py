@@ -17,7 +17,7 @@ from tasks.rewards.math_policy import BoxPolicy, Fallback
 # Bounded gaps: a long text of near misses costs no more than its length.
 _PHRASE = re.compile(
     r"\b(?:answer|result)(?: to (?:the|this) (?:question|problem))?[*_]{0,2} ?"
-    r"(?:(?:is|equals|would be)(?: therefore| thus| simply)?:?|[:=])[*_]{0,2} *([^\n]{1,2000})",
+    r"(?:(?:is|equals|would be)(?: therefore| thus| simply)?:?|[:=])[*_]{0,2} *",
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"[.;!?](?=\s|$)|,? (?:because|since|so|as|which|where)\b")
@@ -53,10 +53,10 @@ def phrased_answer(text: str) -> str | None:
     >>> phrased_answer("So the final answer is **12**. Checked."), phrased_answer("Answer: x = 3, because it is.")
     ('12', 'x = 3')
     """
-    found = _PHRASE.findall(text)
-    if not found:
+    starts = [found.end() for found in _PHRASE.finditer(text)]
+    if not starts:
         return None
-    phrase = str(found[-1])
+    phrase = text[starts[-1] :].partition("\n")[0]
     end = _SENTENCE_END.search(phrase)
     return (phrase[: end.start()] if end else phrase).strip(" *_$.:") or None
 

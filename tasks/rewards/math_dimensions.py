@@ -54,7 +54,7 @@ _SAME = {
     "yr": "year", "d": "day", "wk": "week", "sq": "square", "kilojoule": "kJ", "kilowatt": "kW",
 }  # fmt: skip
 _ENDINGS = re.compile(r"(?<=[a-z]{2})(?<!ss)s$")
-_TOKEN = re.compile(r"(?P<word>[a-zA-Z]+)(?:\^\{?(?P<exponent>-?\d)\}?)?|(?P<mark>[/·*]|\\cdot|\\times)|[ .]")
+_TOKEN = re.compile(r"(?P<word>[a-zA-Z]+)(?:\^\{?(?P<exponent>[-+]?\d)\}?)?|(?P<mark>[/·*]|\\cdot|\\times)|[ .]")
 
 
 class Unit(NamedTuple):

@@ -16,7 +16,7 @@ from tasks.rewards.math_kinds import are_apart, choice_letter, kind_of
 from tasks.rewards.math_number import NotExactError, TooLargeError
 from tasks.rewards.math_parts import Open, Ruling, by_parts, ruling
 from tasks.rewards.math_policy import Policy
-from tasks.rewards.math_text import normalise, words_of
+from tasks.rewards.math_text import in_latex, normalise, words_of
 from tasks.rewards.math_units import Quantity, Split, equal_quantities, equal_units, parse_quantity, split_unit
 
 _CHAIN = re.compile(r"^([^<>\\]+?)(<|\\le) ?([a-zA-Z])(<|\\le) ?([^<>=\\]+|[-+]?\\infty ?)$")
@@ -26,15 +26,18 @@ _BOUND = re.compile(r"^([a-zA-Z])(<|>|\\le|\\ge) ?(-?[\w.{}/]+|-?\\frac\{[^{}]*\
 _BOUNDED = re.compile(r"^(-?[\d./]+|-?\\frac\{[^{}]*\}\{[^{}]*\})(<|>|\\le|\\ge) ?([a-zA-Z])$")
 _BUILT_SET = re.compile(r"^\\\{ ?([a-zA-Z]) ?(?:\\mid|\||:) ?(\1.*|.*\1.*) ?\\\}$")
 _MIRRORED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
-_AXIS = re.compile(r"^[\s$]*([xyz])\s*=\s*[^=]*$")
+_EXCLUDED = re.compile(r"^([a-zA-Z])\\ne ?(.+)$")
+# Names that tell one thing from another: the lines x = 3 and y = 3, the roots x_1 = 3 and x_2 = 3.
+_AXIS = re.compile(r"^[\s$]*(?:([xyz])|([a-zA-Z]_\{?\w+\}?))\s*=\s*[^=]*$")
 
 
 def decide(gold: str, answer: str, policy: Policy) -> Ruling | Open:
     """Rule on two answers; `Open` where only algebra can tell."""
+    gold, answer = in_latex(gold), in_latex(answer)
     left, right = as_interval(normalise(gold)), as_interval(normalise(answer))
     axes = _AXIS.match(gold), _AXIS.match(answer)
-    if axes[0] and axes[1] and axes[0][1] != axes[1][1]:
-        return ruling(False, "kind")  # the lines x = 3 and y = 3
+    if axes[0] and axes[1] and any(a and b and a != b for a, b in zip(axes[0].groups(), axes[1].groups(), strict=True)):
+        return ruling(False, "kind")
     if left == right:
         return ruling(True, "string")
     return _refuse(left, right, too_deep) or _decide(left, right, policy, Open(gold, answer))
@@ -47,6 +50,7 @@ def _decide(gold: str, answer: str, policy: Policy, given: Open) -> Ruling | Ope
         or _by_words(gold, answer)
         or _by_kind(gold, answer)
         or _by_unit(gold, answer, policy)
+        or _by_exclusion(gold, answer, policy)
         or by_parts(gold, answer, lambda left, right: decide(left, right, policy))
         or _refuse(gold, answer, too_large)
         or given
@@ -100,6 +104,12 @@ def _by_unit(gold: str, answer: str, policy: Policy) -> Ruling | Open | None:
     if (left and left.is_symbol) or (right and right.is_symbol):
         return ruling(False, "kind") if bodies.gold == bodies.answer else None
     return decide(*bodies, policy)
+
+
+def _by_exclusion(gold: str, answer: str, policy: Policy) -> Ruling | Open | None:
+    r"""What is left out: `x \ne 1`."""
+    left, right = _EXCLUDED.match(gold), _EXCLUDED.match(answer)
+    return decide(left[2], right[2], policy) if left and right and left[1] == right[1] else None
 
 
 def _by_two_units(left: Split, right: Split, policy: Policy) -> Ruling | Open:

@@ -15,6 +15,7 @@ _TEXT = re.compile(
 _FRACTION = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 _SHORT_FRACTION = re.compile(r"\\frac\s*(\d|\{[^{}]*\})\s*(\d|[a-zA-Z]|\{[^{}]*\})")
 _SHORT_ROOT = re.compile(r"\\sqrt ?([\da-zA-Z])")
+_ROOT_SIGN = re.compile(r"\u221a(\d+|[a-zA-Z])")
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
 _WIDE_DIGITS = str.maketrans("０１２３４５６７８９", "0123456789")
@@ -52,8 +53,7 @@ def normalise(answer: str) -> str:
     >>> normalise(r"$\left( \dfrac12, 3\right)$."), normalise("1,\\!234"), normalise("x = 5")
     ('(\\frac{1}{2},3)', '1,234', '5')
     """
-    text = _SUPERSCRIPT.sub(lambda found: f"^{{{found[0].translate(_SUPERSCRIPTS)}}}", answer)
-    text = text.translate(_CHARACTERS).translate(_WIDE_DIGITS).strip().rstrip(".").strip()
+    text = in_latex(answer).strip().rstrip(".").strip()
     text = text.replace("\\\\(", "(").replace(r"\$", "\\textdollar ").replace("\\textdollar ", r"\dollar ")
     text = text.replace("\\\\", r"\newrow ") if r"\begin" in text else text
     text = _DROPPED.sub(_space_for, text)
@@ -73,10 +73,23 @@ def normalise(answer: str) -> str:
     return _in_digits(text.strip().rstrip("."))
 
 
+def in_latex(answer: str) -> str:
+    r"""An answer with LaTeX for Unicode's mathematics.
+
+    >>> in_latex("√51 ≤ 2¹⁰")
+    '\\sqrt{51} \\le  2^{10}'
+    """
+    text = _SUPERSCRIPT.sub(lambda found: f"^{{{found[0].translate(_SUPERSCRIPTS)}}}", answer)
+    text = _ROOT_SIGN.sub(r"\\sqrt{\1}", text)
+    return text.translate(_CHARACTERS).translate(_WIDE_DIGITS)
+
+
 def _in_digits(text: str) -> str:
-    """A number word that is the whole answer."""
-    word = without_text_marks(text).lower() if len(text) < 40 else ""
-    return _NUMBER_WORDS.get(word, text)
+    """A number or a number word that is the whole answer, and marked as text."""
+    plain = without_text_marks(text) if _TEXT.fullmatch(text) or text.isalpha() else text
+    if plain.isalpha():
+        return _NUMBER_WORDS.get(plain.lower(), text)
+    return text if words_of(text) else _FREE_SPACE.sub("", plain)
 
 
 def _space_for(found: re.Match[str]) -> str:

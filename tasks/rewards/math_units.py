@@ -11,16 +11,17 @@ from tasks.rewards.math_number import NotExactError, Number, equal_numbers, pars
 from tasks.rewards.math_policy import BasePolicy, PercentPolicy, Policy
 from tasks.rewards.math_text import without_text_marks
 
-_BASE = re.compile(r"^\(?(-?[0-9A-Za-z]+)\)?_\{?(\w+)\}?$")
+_BASE = re.compile(r"^\(?(-?(?:[0-9][0-9A-Za-z]*|[A-Z]{2}[0-9A-Z]*))\)?_\{?(\w+)\}?$")
 _BASE_NAMES = {
     "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "twelve": 12,
     "sixteen": 16,
 }  # fmt: skip
 _PERCENT = re.compile(r"^(.*?) ?(?:\\?%|percent|per cent)$")
-_EXPONENT = r"(\^\{?[-\d]+\}?)?"
+_EXPONENT = r"(\^\{?[-+\d]+\}?)?"
 _MARK = r"\\(?:text|mathrm|rm|mbox|textrm|textbf|mathbf)"
-_MARKED_UNIT = re.compile(rf"^(.*[\d}})!]) ?((?:{_MARK}\{{[^{{}}]*\}}{_EXPONENT}[ /]?(?:\\cdot ?)?)+)$")
-_PLAIN_UNIT = re.compile(r"^(.*[\d})!])( ?)([a-zA-Z]+(?:\^\{?-?\d\}?)?(?:[ /][a-zA-Z]+(?:\^\{?-?\d\}?)?)*)$")
+_MARKED_UNIT = re.compile(rf"^(.*(?:[\d}})!]|\\pi)) ?((?:{_MARK}\{{[^{{}}]*\}}{_EXPONENT}[ /]?(?:\\cdot ?)?)+)$")
+_WORD = r"[a-zA-Z]+(?:\^\{?-?\d\}?)?"
+_PLAIN_UNIT = re.compile(rf"^(.*(?:[\d}})!]|\\pi(?= )))( ?)({_WORD}(?:[ /]{_WORD})*)$")
 _DEGREES = re.compile(r"^(.*[\d})]) ?\^\{?\\circ\}?(?: ?\\(?:text|mathrm)\{ *([CF]) *\}| ?([CF]))?$")
 _NO_UNIT = re.compile(r"^(?:(?:square|sq|cubic)\.? )?units?(?: squared| cubed)?(?:\^\{?\d\}?)?$")
 # Marked letters that are numbers or variables, no unit: `2\text{pi}`, `3\mathrm{i}`.
@@ -71,10 +72,10 @@ def parse_quantity(text: str) -> Quantity:
 
 def _in_base(digits: str, base: str) -> Quantity:
     name = str(_BASE_NAMES.get(base, base))
-    if not name.isdigit() or not 2 <= int(name) <= 36:
+    if not name.isdigit():
         raise NotExactError(f"a subscript that is no base: {base}")
     try:
-        value = int(digits, int(name))
+        value = int(digits, max(int(name), 1))
     except ValueError:
         # Digits that the base does not have: an answer, though a wrong one.
         return Quantity(Number(Fraction(int(digits, 36))), base=f"not {name}")

@@ -18,6 +18,8 @@ from typing import Any
 _READY = json.dumps({"ready": True})
 _DIGITS = 60
 _DECIMAL = re.compile(r"\s*[-+]?\d*\.(\d+)\s*")
+# Symbols and numbers; commands and text are none.
+_TOKEN = re.compile(r"\\(?:text|mathrm|mbox|operatorname|begin|end)\s*\{[^{}]*\}|\\[a-zA-Z]+|(?P<token>\d+|[a-zA-Z])")
 # Where two expressions are compared: a small and a large value a symbol, all of them different.
 _POINTS = ((1.37, 0.61), (17.3, 2.9))
 
@@ -40,11 +42,34 @@ def _compare(gold: str, answer: str, min_digits: int | None) -> dict[str, str]:
     answers = _parse(answer)
     if not answers:
         return {"outcome": "answer_unparseable"}
+    for parsed, outcome in ((golds[0], "gold_unparseable"), (answers[0], "answer_unparseable")):
+        if _is_undefined(parsed):
+            return {"outcome": outcome, "detail": "undefined"}
     told = None if "%" in gold + answer else _by_value(golds[0], answers[0], _Rounding(gold, answer, min_digits))
-    if told is not None:
-        return {"outcome": "equal" if told else "different", "method": "value"}
-    is_equal = verify(golds, answers, timeout_seconds=None, raise_on_error=True)
-    return {"outcome": "equal" if is_equal else "different"}
+    is_equal = verify(golds, answers, timeout_seconds=None, raise_on_error=True) if told is None else told
+    for text, outcome in ((gold, "gold_unparseable"), (answer, "answer_unparseable")):
+        if is_equal and _is_read_in_part(text):
+            return {"outcome": outcome, "detail": "only a part of it was read"}
+    return {"outcome": "equal" if is_equal else "different", "method": "math_verify" if told is None else "value"}
+
+
+def _is_read_in_part(text: str) -> bool:
+    """Whether the parser leaves out the first or the last symbol or number: what it then calls equal need not be."""
+    tokens = [found for found in _TOKEN.finditer(text) if found["token"]]
+    return any(_parse(_changed(text, token)) == _parse(text) for token in (tokens[:1] + tokens[-1:]))
+
+
+def _changed(text: str, token: re.Match[str]) -> str:
+    old = token["token"]
+    new = f"({old}+7)" if old.isalpha() else old[:-1] + ("8" if old[-1] == "9" else str(int(old[-1]) + 1))
+    return text[: token.start()] + new + text[token.end() :]
+
+
+def _is_undefined(parsed: Any) -> bool:
+    """Division by zero, or an equation that says nothing (`N = n`: the parser folds case)."""
+    from sympy import Expr, false, nan, true, zoo  # type: ignore[import-untyped]
+
+    return parsed in (true, false) or (isinstance(parsed, Expr) and bool(parsed.has(nan, zoo)))
 
 
 class _Rounding:
@@ -65,7 +90,7 @@ class _Rounding:
 
 def _by_value(gold: Any, answer: Any, rounding: _Rounding) -> bool | None:
     """Equal or not by value, where values can tell; None: only algebra can."""
-    from sympy import Expr, Float  # type: ignore[import-untyped]
+    from sympy import Expr, Float
 
     if not (isinstance(gold, Expr) and isinstance(answer, Expr)):
         return None
