@@ -77,10 +77,12 @@ def plan_tests(tests: Mapping[str, Any] | None) -> Plan:
     """Read tests of any kind.
 
     Raises:
-        BadTestsError: there is none, its kind is unknown, or a field is missing, of another type, or not Python.
+        BadTestsError: there is none, its kind or language is unknown, or a field is missing, of another type, or not
+            Python.
     """
     tests = tests or {}
     kind = tests.get("kind")
+    languages_of(tests)
     if kind == "assert":
         return _plan_asserts(_text(tests, "setup", ""), _texts(tests, "asserts"))
     if kind == "check":

@@ -8,6 +8,7 @@ from infra.output import Output
 from infra.runtime import Runtime
 from tasks.generation.teacher import source_responses
 from tasks.records import Outcome, Query, Verdict
+from tasks.rewards.code_tests import BadTestsError, plan_tests
 from tasks.rewards.opening import open_rewarder
 from tasks.rewards.rewarder import RewardConfig
 from tasks.verify.labels import Found, Ruling, VerifyReason
@@ -16,9 +17,12 @@ from tasks.verify.labels import Found, Ruling, VerifyReason
 def check_references(
     queries: Sequence[Query], rewards: RewardConfig, out: Output, runtime: Runtime
 ) -> dict[str, Ruling]:
-    """Query id → ruling, for code queries. Without a solution of its source, a query is kept for its tests alone."""
+    """Query id → ruling, for code queries. Without a solution of its source, a query is kept for its tests alone.
+
+    Tests that nothing can be judged by are found before anything runs, with or without a solution.
+    """
     rulings = {query.id: _unrun(query) for query in queries}
-    checked = [query for query in queries if query.tests is not None and query.solution]
+    checked = [query for query in queries if query.solution and rulings[query.id].reason is None]
     if checked:
         rewarder = open_rewarder(out, runtime, rewards)
         verdicts = rewarder.score([(query, source_responses(query)[0].text) for query in checked])
@@ -29,6 +33,10 @@ def check_references(
 def _unrun(query: Query) -> Ruling:
     if query.tests is None:
         return Ruling("", None, VerifyReason.TESTS_MISSING, "no tests to judge a program by")
+    try:
+        plan_tests(query.tests)
+    except BadTestsError as error:
+        return Ruling("", None, VerifyReason.TESTS_MISSING, str(error)[:500])
     return Ruling("", Found.NO_REFERENCE)
 
 
