@@ -10,11 +10,12 @@ from typing import NamedTuple
 from infra.chat import ChatRequest, Sampling
 from infra.config import ConfigError
 from infra.fingerprint import fingerprint
-from infra.llm import LlmSession
+from infra.llm import LlmClient, LlmSession
 from infra.llm_http import Address
 from infra.output import Output
+from infra.row_cache import RowCache
 from infra.runtime import Runtime
-from tasks.generation.roles import open_role
+from tasks.generation.roles import STAND_IN, STAND_IN_MODELS, open_role
 from tasks.records import Query, Verdict
 from tasks.rewards.chat import Ask, ChatConfig, LlmJudge, RewardModel
 from tasks.rewards.classifier import Classifier
@@ -52,16 +53,16 @@ class _RewardModel:
         self._out, self._runtime, self._config, self._stack = out, runtime, config, stack
         self._lock = threading.Lock()
         self._model: RewardModel | None = None
-        self._session: LlmSession | None = None
+        self._client: LlmClient | None = None
 
     def count_for(self, out: Output) -> None:
         self._out = out
 
     def __call__(self, query: Query, answer: str) -> Verdict:
         found = self._connected()(query, answer)
-        if self._session is not None:
-            with self._lock:
-                self._out.spend(**self._session.client.usage.take())
+        with self._lock:
+            if self._client is not None:
+                self._out.spend(**self._client.usage.take())
         return found
 
     def _connected(self) -> RewardModel:
@@ -73,12 +74,42 @@ class _RewardModel:
     def _connect(self) -> RewardModel:
         if self._config.model is None:
             raise ConfigError("a chat query is to be judged, but rewards.chat.model names no reward model")
-        client = open_role(self._out, self._runtime, ROLE, self._config.model)
-        if self._config.backend == "classifier":
-            address = Address(ROLE, client.model, client.endpoint)
-            return self._stack.enter_context(Classifier(address, self._config.classifier, self._out.cache("llm")))
-        self._session = self._stack.enter_context(LlmSession(client))
-        return LlmJudge(asking(self._session, self._config), self._config.votes)
+        self._client = open_role(self._out, self._runtime, ROLE, self._config.model)
+        return self._stack.enter_context(reward_model(self._client, self._config, self._out.cache("llm")))
+
+
+@contextmanager
+def open_client(runtime: Runtime, config: ChatConfig, cache: RowCache) -> Iterator[LlmClient]:
+    """The client of the role outside of a run; starts the scripted stand-in where the profile asks for it.
+
+    Raises:
+        ConfigError: no model is named, or the profile has no endpoint for the role, or the stand-in for a real one.
+    """
+    from tasks.procedural.stand_in import StandInServer
+
+    if config.model is None:
+        raise ConfigError("no reward model; name one with --model, or --set 'chat.model=\"name\"'")
+    endpoint = runtime.endpoint(ROLE)
+    if endpoint.base_url != STAND_IN:
+        yield LlmClient(ROLE, config.model, endpoint, cache)
+        return
+    if not config.model.startswith(STAND_IN_MODELS):
+        raise ConfigError(
+            f"the profile gives {ROLE} the scripted stand-in, and {config.model} is a real model: give --endpoint URL"
+        )
+    with StandInServer() as server:
+        yield LlmClient(ROLE, config.model, endpoint.model_copy(update={"base_url": server.url}), cache)
+
+
+@contextmanager
+def reward_model(client: LlmClient, config: ChatConfig, cache: RowCache) -> Iterator[RewardModel]:
+    """The reward model at a client's endpoint, by the backend of the config."""
+    if config.backend == "classifier":
+        with Classifier(Address(client.role, client.model, client.endpoint), config.classifier, cache) as classifier:
+            yield classifier
+    else:
+        with LlmSession(client) as session:
+            yield LlmJudge(asking(session, config), config.votes)
 
 
 def asking(session: LlmSession, config: ChatConfig) -> Ask:

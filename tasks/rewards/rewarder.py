@@ -19,7 +19,7 @@ from tasks.rewards.chat import ChatConfig, RewardModel, judge_chat
 from tasks.rewards.choice import is_letter_of, judge_choice
 from tasks.rewards.code import CodeConfig, CodeGrader
 from tasks.rewards.instructions import ConstraintError, InstructionConfig, judge_instructions
-from tasks.rewards.math import MathConfig, MathVerifier
+from tasks.rewards.math import Gold, MathConfig, MathVerifier
 from tasks.rewards.math_pool import PoolError
 from tasks.rewards.verdicts import verdict
 
@@ -152,7 +152,7 @@ class Rewarder:
         if len(rows) == 1:
             return [_guarded(self._judge_math, rows[0])]
         try:
-            return self._math.judge_all([(query.answer or "", response) for query, response in rows])
+            return self._math.judge_all([(gold_of(query), response) for query, response in rows])
         except PoolError:
             raise
         except Exception:  # one of them is odd, and which one is found by judging each alone
@@ -169,7 +169,7 @@ class Rewarder:
         }
 
     def _judge_math(self, query: Query, response: str) -> Verdict:
-        return self._math.judge(query.answer or "", response)
+        return self._math.judge(gold_of(query), response)
 
     def _judge_chat(self, query: Query, response: str) -> Verdict:
         assert self._model is not None
@@ -203,6 +203,12 @@ class _Crew:
         """Drop what has not begun, and wait for the rest."""
         for pool in self._pools.values():
             pool.shutdown(cancel_futures=True)
+
+
+def gold_of(query: Query) -> Gold:
+    """The right answer of a math or science query, with the other ways to write it where its row names some."""
+    alternatives = query.meta.get("alternatives")
+    return [query.answer or "", *alternatives] if alternatives else query.answer or ""
 
 
 def _guarded(judge: Callable[[Query, str], Verdict], row: Pair) -> Verdict:
