@@ -18,6 +18,8 @@ from fractions import Fraction
 from typing import Any, TextIO
 
 _LONG_INT = 1 << 60
+# Errors that mean something to the judge itself: a failed test, and the quiet end of a loop over `map(f, …)`.
+_TELLING = (AssertionError, StopIteration, StopAsyncIteration)
 _SEQUENCES: dict[str, type] = {"tuple": tuple, "set": set, "frozenset": frozenset, "bytes": bytes}
 Refer = Callable[[Any], dict[str, Any]]
 Resolve = Callable[[dict[str, Any]], Any]
@@ -175,7 +177,7 @@ class _Judge:
         reply = self._channel.receive()
         if "error" in reply:
             kind = getattr(builtins, str(reply.get("kind")), None)
-            is_error = isinstance(kind, type) and issubclass(kind, Exception) and kind is not AssertionError
+            is_error = isinstance(kind, type) and issubclass(kind, Exception) and kind not in _TELLING
             raise (kind if is_error else RuntimeError)(reply["error"])  # type: ignore[misc]
         return decode(reply["value"], lambda form: _Remote(self, form))
 

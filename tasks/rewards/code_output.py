@@ -40,7 +40,8 @@ def check_output(backend: Backend, program: Program, test: StdioTest, limits: Li
         last = (done.stderr.strip().splitlines() or [""])[-1]
         is_refused = done.outcome is Ending.FAILED and last.startswith(_NOT_COMPILED)
         outcome = Outcome.COMPILE_ERROR if is_refused else OUTCOMES[done.outcome]
-        raise FailedError(outcome, f"{done.outcome} {done.stderr[-200:]}".strip())
+        told = done.stderr[:300] if done.outcome is Ending.COMPILE_ERROR else done.stderr[-200:]
+        raise FailedError(outcome, f"{done.outcome} {told}".strip())
     if not same_output(test.expected, done.stdout, tolerance):
         raise FailedError(Outcome.WRONG, f"printed {done.stdout[:100]!r}")
 

@@ -67,6 +67,8 @@ PRELUDE = "\n".join(
     + [f"from {name} import *" for name in _STARS]
     + ["from builtins import *", NODES]
 )
+# As deep as LiveCodeBench lets a program recurse.
+_DEEPER = "sys.setrecursionlimit(50_000)"
 # How a test compares nodes, and what stands for them outside of the jail: (values of the found, builder of the wanted).
 NODE_COMPARISONS = {"is_same_list": ("list_values", "list_node"), "is_same_tree": ("tree_values", "tree_node")}
 
@@ -90,7 +92,8 @@ from sortedcontainers import SortedDict, SortedList, SortedKeyList, SortedSet
 
 def prelude_for(program: str) -> str:
     """The prelude of a program; with sortedcontainers, which no jail has installed, where the program names it."""
-    return f"{_sorted_containers()}\n{PRELUDE}" if _SORTED.search(program) else PRELUDE
+    libraries = _sorted_containers() if _SORTED.search(program) else ""
+    return f"{libraries}\n{PRELUDE}\n{_DEEPER}"
 
 
 @cache

@@ -109,10 +109,7 @@ class Session:
         self._begin()
         if isinstance(test, WholeTest):
             return self._check_whole(plan, test, label)
-        for position in test.before:
-            if position not in self._sent:
-                self._sent.add(position)
-                self._run(plan.setup[position], f"{label}: the set-up")
+        self._prepare(plan, test, label)
         try:
             does_hold = bool(evaluate(test.condition, lambda index: self._fetch("eval", test.asks[index], label)))
         except VALUE_ERRORS as error:
@@ -120,6 +117,29 @@ class Session:
         if not does_hold:
             raise FailedError(Outcome.WRONG, f"{label}: {test.source[:200]} does not hold")
         return None
+
+    def _prepare(self, plan: StatementPlan, test: SplitTest, label: str) -> None:
+        for position in test.before:
+            if position in self._sent:
+                continue
+            self._sent.add(position)
+            try:
+                self._run(plan.setup[position], f"{label}: the set-up")
+            except FailedError as failure:
+                if self._is_broken_import(plan.setup[position]):
+                    raise BadTestsError(f"the tests ask for what is not installed: {plan.setup[position]}") from failure
+                raise
+
+    def _is_broken_import(self, source: str) -> bool:
+        """Whether an import fails without the program, too; a program can make any import fail."""
+        if not source.startswith(("import ", "from ")):
+            return False
+        with ExitStack() as stack:
+            try:
+                reply = self._open_agent("judge", stack).ask(json.dumps({"source": source}), self._test_s)
+            except JailEndedError as ended:
+                raise SandboxError(f"`{source}` ended a jail that holds no program: {ended.outcome}") from None
+        return not json.loads(reply)["done"]
 
     # The candidate's side
 

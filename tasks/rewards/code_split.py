@@ -192,6 +192,11 @@ class _Folder(ast.NodeTransformer):
             raise NotSplitError(f"`{ast.unparse(node)[:80]}` has a value that cannot be written down")
         return folded
 
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        if isinstance(node.value, ast.Dict | ast.List | ast.Tuple | ast.Set):
+            raise NotSplitError(f"a part of `{ast.unparse(node.value)[:80]}` may be what is expected")
+        return self.generic_visit(node)
+
 
 def _without_last_nones(node: ast.expr) -> ast.expr:
     items = list(node.elts) if isinstance(node, ast.List) else []

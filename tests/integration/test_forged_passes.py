@@ -13,9 +13,11 @@ pytestmark = pytest.mark.integration
 MIB = 1024 * 1024
 ASSERTS = ["assert f(2) == 4", "assert abs(f(3) - 9.0) < 1e-6", "assert f(4) in (16, 16.0)", "assert len(g(3)) == 3"]
 LOOP = "def check(candidate):\n    for x, y in zip([2, 3], [4, 9]):\n        assert candidate(x) == y\n"
+MAPPED = "def check(candidate):\n    for y, found in zip([4, 9], map(candidate, [2, 3])):\n        assert found == y\n"
 KINDS: dict[str, dict[str, Any]] = {
     "split": {"kind": "assert", "setup": "", "asserts": ASSERTS},
     "whole": {"kind": "check", "entry_point": "f", "code": LOOP},
+    "mapped": {"kind": "check", "entry_point": "f", "code": MAPPED},
     "call": {"kind": "call", "function": "f", "inputs": [[2], [3]], "outputs": [4, 9]},
 }
 EQUAL = """
@@ -111,6 +113,9 @@ FORGERIES = {
     "closes the pipes": "import os\nos.closerange(0, 64)\ndef f(x): return x * x if x == 2 else 0\ng = f",
     "a bad surrogate": "def f(x): return '\\udc80' * 3\ng = f",
     "shows a reference of its own": "def f(x): return {'ref': 0}\ng = f",
+    "ends a loop": "def f(x): raise StopIteration\ng = f",
+    "ends a loop with an error of its own": "class E(StopIteration): pass\nE.__name__ = 'StopIteration'\n"
+    "def f(x): raise E\ng = f",
     "raises what a test may raise": "def f(x): raise AssertionError('passed')\ng = f",
     "an error that breaks when told": "class E(Exception):\n    def __str__(self): raise self\n"
     "def f(x): raise E\ng = f",

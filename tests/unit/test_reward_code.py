@@ -103,6 +103,23 @@ def test_a_test_that_breaks_by_itself_is_no_wrong_answer(grader: CodeGrader) -> 
     assert grader.judge_program(tests, "def f(x): return x").outcome is Outcome.TESTS_MISSING
 
 
+def test_an_import_that_fails_for_the_tests_is_told_from_one_that_the_program_breaks(grader: CodeGrader) -> None:
+    program = "import sys\nsys.modules['statistics'] = None\ndef f(x): return x"
+    asserts = ["assert f(numpy.mean(1)) == 1"], ["assert f(statistics.mean([1])) == 1"]
+    absent, broken = (
+        {"kind": "assert", "setup": f"import {name}", "asserts": lines}
+        for name, lines in zip(("numpy", "statistics"), asserts, strict=True)
+    )
+    assert grader.judge_program(absent, program).outcome is Outcome.TESTS_MISSING
+    assert grader.judge_program(broken, program).outcome is Outcome.RUNTIME_ERROR
+
+
+def test_recursion_as_deep_as_on_livecodebench(grader: CodeGrader) -> None:
+    program = "def f(x, n=20000):\n    return x * x if n == 0 else f(x, n - 1)"
+    assert grader.judge_program(TESTS, program).outcome is Outcome.PASSED
+    assert grader.judge_program(STDIO, f"{program}\nprint(f(int(input())))").outcome is Outcome.PASSED
+
+
 class Flaky(Sandbox):
     """Fails a number of times before it works."""
 

@@ -88,6 +88,11 @@ def test_variables_of_the_tests_are_put_in_their_place() -> None:
     setup = "given, wanted = 1, 2\nx = [1, 2]\ncase = {'in': 3, 'out': 'secret'}"
     assert asks("assert f(x) == [2]", setup=setup) == ["f([1, 2])"]
     assert asks("assert f(case['in']) == case['out']", setup=setup) == ["f(3)"]
+    assert asks("assert all(f(c[0]) == c[-1] for c in cases)", setup="cases = [(1, 'secret'), (2, 'other')]") == [
+        "f(1)",
+        "f(2)",
+    ]
+    assert not plan("assert f(case.get('in')) == case['out']", setup=setup).is_split
     assert asks("x = 1", "assert f(x) == 1", "x = 2", "assert f(x) == 4") == ["f(1)", "f(2)"]
 
 
