@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -69,6 +70,8 @@ class StdioPlan(NamedTuple):
 
 
 Plan = StatementPlan | CallPlan | StdioPlan
+# Python 3.11 counts the depth of a syntax tree once for all threads, and raises SystemError when two of them build one.
+_ONE_AT_A_TIME = threading.Lock()
 _FIELDS = {"assert": "asserts", "call": "function, inputs, outputs", "stdio": "inputs, outputs",
            "check": "entry_point, code"}  # fmt: skip
 
@@ -80,7 +83,11 @@ def plan_tests(tests: Mapping[str, Any] | None) -> Plan:
         BadTestsError: there is none, its kind or language is unknown, or a field is missing, of another type, or not
             Python.
     """
-    tests = tests or {}
+    with _ONE_AT_A_TIME:
+        return _plan_tests(tests or {})
+
+
+def _plan_tests(tests: Mapping[str, Any]) -> Plan:
     kind = tests.get("kind")
     languages_of(tests)
     if kind == "assert":

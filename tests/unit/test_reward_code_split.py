@@ -1,5 +1,6 @@
 """Tests are split into what is asked and what is expected; expected values never are part of a question."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -175,3 +176,10 @@ CALL = {"kind": "call", "function": "f", "inputs": [[1]], "outputs": [1]}
 def test_tests_that_are_missing_or_broken_are_told(tests: dict[str, Any] | None, reason: str) -> None:
     with pytest.raises(BadTestsError, match=reason):
         plan_tests(tests)
+
+
+def test_threads_may_read_tests_side_by_side() -> None:
+    tests = {"kind": "assert", "asserts": [f"assert f([{x}, [[[{x}]]]]) == {{{x}: [{x}]}}" for x in range(30)]}
+    with ThreadPoolExecutor(4) as threads:
+        plans = list(threads.map(plan_tests, [tests] * 40))
+    assert {len(found.tests) for found in plans} == {30}
