@@ -85,7 +85,7 @@ class Slot:
             # Within this user's own namespace bubblewrap's first process, the zygote and init count too.
             kernel_limits["RLIMIT_NPROC"] += _OWN_PROCESSES
         settings = {"limits": kernel_limits, "file_bytes": limits.file_bytes, "user": self.user}
-        settings |= {"kind": order.kind, "command": list(order.command) or None}
+        settings |= {"kind": order.kind, "command": list(order.command) or None, "environment": ENVIRONMENT}
         with _pipes(self.user) as pipes:
             passed = [*pipes.theirs, _in_memory(order.content)]
             try:

@@ -50,6 +50,7 @@ class Started(NamedTuple):
     content: bytes
     command: list[str] | None
     is_binary: bool
+    environment: dict[str, str]
 
 
 class _Order(NamedTuple):
@@ -167,7 +168,7 @@ def _program(order: _Order, calls: bytes) -> Started:
     refuse_calls(calls)
     os.write(_REPORT_AT, b"r")
     os.close(_REPORT_AT)
-    return Started(content, order.settings["command"], is_binary)
+    return Started(content, order.settings["command"], is_binary, order.settings["environment"])
 
 
 def _arrange(order: _Order) -> None:
@@ -189,9 +190,9 @@ def _read_all(descriptor: int) -> bytes:
 def become(started: Started) -> None:
     """Turn into the program; never returns."""
     if started.is_binary:
-        os.execve(_CONTENT_AT, ["main"], os.environ)
+        os.execve(_CONTENT_AT, ["main"], started.environment)
     if started.command:
-        os.execve(started.command[0], started.command, os.environ)
+        os.execve(started.command[0], started.command, started.environment)
     for name in [name for name in sys.modules if name.split(".")[0] == "infra"]:
         del sys.modules[name]
     sys.argv[:] = ["main.py"]
