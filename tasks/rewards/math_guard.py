@@ -10,6 +10,9 @@ _TOWER = re.compile(r"\^[{(]{0,3}-?(\d+)[)}]{0,3}\^[{(]{0,3}-?(\d+)")
 _LONG_EXPONENT = re.compile(r"\^[{(]{0,3}-?\d{5,}")
 _LARGE_FACTORIAL = re.compile(r"\d{5,}[})]{0,3}!|![)}]{0,3}!")
 _LARGE_BINOMIAL = re.compile(r"\\[dt]?binom\{?\d{6,}")
+_RELATION = re.compile(r"[=<>]|\\(?:le|ge|ne|cup|cap)(?![a-zA-Z])")
+_MAX_RELATIONS = 40
+_MAX_SIGNS = 6  # each doubles what is to be compared
 # Characters that show nothing: zero width, direction marks, soft hyphen, byte order mark, controls.
 _INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\u00ad\ufeff\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -44,6 +47,8 @@ def too_large(text: str) -> str | None:
         return f"an exponent above {_MAX_EXPONENT}"
     if _LARGE_FACTORIAL.search(text):
         return "a large or repeated factorial"
+    if len(_RELATION.findall(text)) > _MAX_RELATIONS or text.count(r"\pm") > _MAX_SIGNS:
+        return "a chain of relations or of two signs"
     return "a large binomial" if _LARGE_BINOMIAL.search(text) else None
 
 
