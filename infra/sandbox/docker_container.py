@@ -26,6 +26,7 @@ _KEEPER, _PROGRAM = "65533:65533", "65534:65534"
 _CHUNK = 65_536
 _CLEAN_S = 20.0
 _ENDS_S = 10.0
+_NUM_FILES = 10_000  # empty ones take no space, but a long time to delete
 
 
 class DockerConfig(Config):
@@ -58,13 +59,18 @@ class Container:
         self._api = client.api
         self._lock = threading.Lock()  # the relay asks whether the program still runs
         self.is_alive = True
+        self._keeper: socket.socket | None = None
         try:
             self._id: str = client.containers.create(config.image, **_walls(config)).id
+        except _engine_errors() as error:
+            raise SandboxError(f"no container of {config.image} can be made: {error}") from error
+        try:
             streams = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
             self._keeper = _own_socket(self._api.attach_socket(self._id, streams))
             self._keeper.settimeout(_CLEAN_S)
             self._api.start(self._id)
         except _engine_errors() as error:
+            self.discard()
             raise SandboxError(f"no container of {config.image} starts: {error}") from error
 
     def start(self, command: list[str]) -> Exec:
@@ -110,7 +116,7 @@ class Container:
 
     def clean(self) -> None:
         """Kill all that runs in it and wipe what it may write to; where that fails, end the container."""
-        if not self.is_alive:
+        if not self.is_alive or self._keeper is None:
             return
         try:
             self._run_cleaner()
@@ -133,13 +139,14 @@ class Container:
         self.is_alive = False
         with self._lock, suppress(*_engine_errors()):  # it may have ended by itself
             self._api.remove_container(self._id, force=True)
-        self._keeper.close()
+        if self._keeper is not None:
+            self._keeper.close()
 
 
 def _walls(config: DockerConfig) -> dict[str, Any]:
     from docker.types import Ulimit
 
-    tmp = f"rw,noexec,nosuid,nodev,mode=1777,size={config.tmp_bytes}"
+    tmp = f"rw,noexec,nosuid,nodev,mode=1777,size={config.tmp_bytes},nr_inodes={_NUM_FILES}"
     text = Path(docker_keeper.__file__).read_text(encoding="utf-8")
     return {
         "entrypoint": ["python3", "-I", "-S", "-c", text],
