@@ -36,7 +36,7 @@ CORRECTIONS = {
     "trap: percent": "decimals with a percent sign",
     "trap: scientific": "3e8 is read as 3 times a letter",
     "pathological": "a time-out counts as a wrong answer",
-    "real": "only a part of the text is read, or letters are folded",
+    "real": "only a part of the text is read, letters are folded, values rounded to six decimals",
 }
 
 
@@ -166,11 +166,14 @@ def _corrections(rows: list[Sample], ours: list[bool], peers: list[bool]) -> fro
     """Where both disagree; an unlisted family ends the benchmark."""
     found = frozenset(i for i, (mine, other) in enumerate(zip(ours, peers, strict=True)) if mine != other)
     console = Console()
-    for (family, is_right), count in sorted(Counter((rows[i].family, ours[i]) for i in found).items()):
+    told_apart = [(rows[i].family, ours[i]) for i in sorted(found)]
+    for (family, is_right), count in sorted(Counter(told_apart).items()):
         told = f"{'right' if is_right else 'wrong'} here, {'wrong' if is_right else 'right'} by math_verify"
-        examples = [rows[i] for i in sorted(found) if (rows[i].family, ours[i]) == (family, is_right)][:6]
+        examples = list(
+            dict.fromkeys(rows[i] for i in sorted(found) if (rows[i].family, ours[i]) == (family, is_right))
+        )
         console.print(f"{count} {family}: {told}; {CORRECTIONS.get(family, 'NOT LISTED')}", markup=False)
-        for row in examples:
+        for row in examples[:6]:
             console.print(f"    {row.gold} | {last_box(row.response)}", markup=False)
         assert family in CORRECTIONS, f"both disagree on {family}, and it is no listed correction"
     return found
