@@ -42,12 +42,15 @@ class Query(Config):
     source: str
     messages: tuple[Message, ...] = Field(description="the dialog up to and with the user turn to be answered")
     answer: str | None = Field(default=None, description="ground truth of a math or science query")
+    alternatives: tuple[str, ...] = Field(default=(), description="other answers that are as right as `answer`")
     choices: tuple[str, ...] = Field(default=(), description="options of a multiple-choice query, in order A, B, …")
     solution: str | None = Field(default=None, description="the source's own worked solution or reference code")
     tests: dict[str, Any] | None = Field(
         default=None,
-        description='code tests: {"kind": "assert", "setup": str, "asserts": [str]} or '
-        '{"kind": "stdio", "inputs": [str], "outputs": [str]}',
+        description='code tests, with "language" ("python" or "cpp") where only one will do: '
+        '{"kind": "assert", "setup": str, "asserts": [str]}, {"kind": "stdio", "inputs": [str], "outputs": [str]}, '
+        '{"kind": "call", "function": str, "inputs": [[…]], "outputs": […]} or '
+        '{"kind": "check", "entry_point": str, "code": str}',
     )
     constraints: list[dict[str, Any]] | None = Field(
         default=None, description="IFEval instructions: [{id, kwargs}] of an instruction-following query"
@@ -117,6 +120,7 @@ class Verdict(Config):
 
     outcome: Outcome
     score: float | None = Field(default=None, description="reward in [0, 1]; None when grading itself failed")
+    fraction: float | None = Field(default=None, description="share of a program's tests that pass, where all were run")
     extracted: str | None = Field(default=None, description="the answer that was judged")
     method: str = Field(default="", description="what decided: string, numeric, math_verify, tests, instructions, …")
     ms: float = Field(default=0.0, description="milliseconds of grading, without queueing; never part of identity")

@@ -137,14 +137,20 @@ def _runtime(profile: str, store: str | None, endpoint: str | None) -> Runtime:
 
 @contextmanager
 def _rewarder(domain: str, config: RewardConfig, means: Means) -> Iterator[Rewarder]:
-    from infra.sandbox.sandbox import Sandbox
+    from tasks.rewards.code_place import open_code_judge
     from tasks.rewards.rewarder import Rewarder
 
-    sandbox = Sandbox(unsafe=means.unsafe or means.runtime.sandbox.unsafe) if domain == Domain.CODE else None
-    with _model(domain, config, means.runtime) as model:
+    place = means.runtime.sandbox
+    place = place.model_copy(update={"unsafe": place.unsafe or means.unsafe, "slots": means.processes})
+    with _model(domain, config, means.runtime) as model, open_code_judge(config.code, place) as code:
         max_asks = means.runtime.endpoint("reward-model").max_concurrency if model else 1
         with Rewarder(
-            config, num_processes=means.processes, model=model, max_asks=max_asks, sandbox=sandbox
+            config,
+            num_processes=means.processes,
+            num_programs=means.processes,
+            model=model,
+            max_asks=max_asks,
+            code=code,
         ) as rewarder:
             yield rewarder
 

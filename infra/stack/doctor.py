@@ -112,12 +112,15 @@ def _tools(runtime: Runtime) -> Iterator[Check]:
         yield Check(name="gpu driver", state=state, found=driver or "no nvidia-smi", remedy=remedy)
 
 
-def _sandbox(_: Runtime) -> Iterator[Check]:
+def _sandbox(runtime: Runtime) -> Iterator[Check]:
     from infra.sandbox.limits import Level, SandboxError
     from infra.sandbox.sandbox import Sandbox
 
+    if runtime.sandbox.backend != "local":
+        yield Check(name="sandbox", state="good", found=f"elsewhere: {runtime.sandbox.backend}")
+        return
     try:
-        level = Sandbox().level
+        level = Sandbox(unsafe=runtime.sandbox.unsafe).level
     except SandboxError as error:
         yield Check(name="sandbox", state="fault", found=str(error), remedy="install bubblewrap, or use Docker")
         return

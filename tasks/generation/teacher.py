@@ -81,7 +81,8 @@ def source_responses(query: Query) -> list[Response]:
 def _answer_part(query: Query) -> str | None:
     if query.domain in {Domain.MATH, Domain.SCIENCE}:
         return None if query.answer is None else f"\\boxed{{{query.answer}}}"
-    return f"```python\n{query.solution}\n```" if query.domain is Domain.CODE else query.solution
+    language = (query.tests or {}).get("language") or "python"
+    return f"```{language}\n{query.solution}\n```" if query.domain is Domain.CODE else query.solution
 
 
 def _request(ask: Ask, config: TeacherConfig) -> ChatRequest:

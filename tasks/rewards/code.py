@@ -68,6 +68,14 @@ class CodeGrader:
         self.config = config
         self._sandbox = sandbox
 
+    def ready(self) -> None:
+        """Return when programs can be judged.
+
+        Raises:
+            SandboxError: no jail works here.
+        """
+        _ = self._sandbox.level
+
     def judge(self, tests: dict[str, Any] | None, response: str) -> Verdict:
         """Verdict on the last block of code of a response's answer part, in the language that the tests ask for."""
         try:
@@ -84,23 +92,21 @@ class CodeGrader:
     def judge_program(self, tests: dict[str, Any] | None, program: str, language: Language | None = None) -> Verdict:
         """Verdict on a bare program. `language` None: what the tests name, otherwise Python."""
         started = time.perf_counter()
-        method, detail = "tests", ""
+        method, detail, fraction = "tests", "", None
         try:
             plan = plan_tests(tests)
             method = "tests_whole" if isinstance(plan, StatementPlan) and not plan.is_split else "tests"
             tally = self._tally_with_retries(plan, program, _language(tests, language))
             outcome = tally.failure.outcome if tally.failure else Outcome.PASSED
-            detail = self._told(tally)
+            detail = str(tally.failure or "")
+            fraction = None if self.config.first_failure_exit else tally.num_passed / tally.num_tests
         except BadTestsError as error:
             outcome, detail = Outcome.TESTS_MISSING, str(error)
         except SandboxError as error:
             outcome, detail = Outcome.SANDBOX_ERROR, str(error)
         ms = (time.perf_counter() - started) * 1000
-        return verdict(outcome, method, extracted=program, detail=_printable(detail)[:500], ms=ms)
-
-    def _told(self, tally: _Tally) -> str:
-        told = "" if self.config.first_failure_exit else f"{tally.num_passed} of {tally.num_tests} tests pass"
-        return "; ".join(part for part in (told, str(tally.failure or "")) if part)
+        found = verdict(outcome, method, extracted=program, detail=_printable(detail)[:500], ms=ms)
+        return found if fraction is None else found.model_copy(update={"fraction": fraction})
 
     def _tally_with_retries(self, plan: Plan, program: str, language: Language) -> _Tally:
         for _ in range(self.config.sandbox_retries):

@@ -76,7 +76,7 @@ class MathRow(Row):
         if isinstance(self.gold, str):
             return self._query(Domain.MATH, answer=self.gold)
         first, *others = self.gold or [""]
-        return self._query(Domain.MATH, answer=first, meta={"alternatives": others} if others else {})
+        return self._query(Domain.MATH, answer=first, alternatives=tuple(others))
 
 
 class CodeRow(Row):

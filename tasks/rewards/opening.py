@@ -19,6 +19,7 @@ from tasks.generation.roles import STAND_IN, STAND_IN_MODELS, open_role
 from tasks.records import Query, Verdict
 from tasks.rewards.chat import Ask, ChatConfig, LlmJudge, RewardModel
 from tasks.rewards.classifier import Classifier
+from tasks.rewards.code_place import open_code_judge
 from tasks.rewards.rewarder import RewardConfig, Rewarder
 
 ROLE = "reward-model"
@@ -42,7 +43,14 @@ def _open(out: Output, runtime: Runtime, rewards: RewardConfig) -> Iterator[_Ope
     with ExitStack() as stack:
         model = _RewardModel(out, runtime, rewards.chat, stack)
         verdicts = out.cache("verdicts")
-        rewarder = Rewarder(rewards, num_processes=runtime.verifier_processes, model=model, cache=verdicts)
+        rewarder = Rewarder(
+            rewards,
+            num_processes=runtime.verifier_processes,
+            num_programs=runtime.sandbox.slots,
+            model=model,
+            code=stack.enter_context(open_code_judge(rewards.code, runtime.sandbox)),
+            cache=verdicts,
+        )
         yield _Opened(stack.enter_context(rewarder), model)
 
 

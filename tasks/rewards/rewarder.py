@@ -12,12 +12,12 @@ from pydantic import Field
 from infra.config import Config, ConfigError
 from infra.llm_http import EndpointError
 from infra.row_cache import RowCache
-from infra.sandbox.backend import Backend
 from infra.sandbox.sandbox import Sandbox
 from tasks.records import Domain, Outcome, Query, Verdict
 from tasks.rewards.chat import ChatConfig, RewardModel, judge_chat
 from tasks.rewards.choice import is_letter_of, judge_choice
 from tasks.rewards.code import CodeConfig, CodeGrader
+from tasks.rewards.code_place import CodeJudge
 from tasks.rewards.instructions import ConstraintError, InstructionConfig, judge_instructions
 from tasks.rewards.math import Gold, MathConfig, MathVerifier
 from tasks.rewards.math_pool import PoolError
@@ -60,10 +60,11 @@ class Rewarder:
 
     Args:
         config: the rules.
-        num_processes: math_verify processes, and programs checked at a time.
+        num_processes: math_verify processes.
+        num_programs: programs judged at a time.
         model: the reward model, for chat; without one a chat query is an error.
         max_asks: questions to the reward model at a time.
-        sandbox: for code; by default the best jail that works here. Whoever gives one closes it.
+        code: judges programs; by default in jails of this machine. Whoever gives one closes it.
         cache: keeps what math_verify found.
     """
 
@@ -72,18 +73,18 @@ class Rewarder:
         config: RewardConfig,
         *,
         num_processes: int = 2,
+        num_programs: int = 2,
         model: RewardModel | None = None,
         max_asks: int = 32,
-        sandbox: Backend | None = None,
+        code: CodeJudge | None = None,
         cache: RowCache | None = None,
     ) -> None:
         self.config = config
-        self.sandbox = sandbox or Sandbox()
         self._math = MathVerifier(config.math, num_processes, cache)
-        self._code = CodeGrader(config.code, self.sandbox)
+        self._code = code or CodeGrader(config.code, Sandbox())
         self._model = model
         # Text alone holds the interpreter's lock, so more than one thread would gain nothing.
-        self._threads = {_MATH: num_processes, str(Domain.CODE): num_processes, str(Domain.CHAT): max_asks}
+        self._threads = {_MATH: num_processes, str(Domain.CODE): num_programs, str(Domain.CHAT): max_asks}
 
     def __enter__(self) -> Rewarder:
         return self
@@ -122,7 +123,7 @@ class Rewarder:
         if query.domain is Domain.CHAT and self._model is None:
             raise ValueError(f"query {query.id} is chat, and there is no reward model; give `model` to the Rewarder")
         if query.domain is Domain.CODE:
-            _ = self.sandbox.level  # without a jail that works, no code is judged, and the caller hears why
+            self._code.ready()  # where no program can be judged, the caller hears why
         route = str(query.domain)
         if query.domain in {Domain.MATH, Domain.SCIENCE}:
             route = _CHOICE if is_letter_of(query.answer, query.choices) else _MATH
@@ -207,8 +208,7 @@ class _Crew:
 
 def gold_of(query: Query) -> Gold:
     """The right answer of a math or science query, with the other ways to write it where its row names some."""
-    alternatives = query.meta.get("alternatives")
-    return [query.answer or "", *alternatives] if alternatives else query.answer or ""
+    return [query.answer or "", *query.alternatives] if query.alternatives else query.answer or ""
 
 
 def _guarded(judge: Callable[[Query, str], Verdict], row: Pair) -> Verdict:

@@ -15,7 +15,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 # The files that take longest, longest first: with workers side by side none of them is left for the end.
-LONGEST = ("test_stack", "test_smoke", "test_browser", "test_resume", "test_real_sample", "test_s3")
+LONGEST = (
+    "test_stack", "test_smoke", "test_browser", "test_resume", "test_s3", "test_real_sample", "test_hostile_programs",
+    "test_reward_classifier", "test_code_benchmarks", "test_training",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -101,8 +101,8 @@ def children_kib() -> int:
 
 
 @pytest.mark.timeout(1200)
-def test_ten_thousand_hostile_answers() -> None:
-    pairs = hostile(10_000, seed=4)
+def test_thousands_of_hostile_answers(pytestconfig: pytest.Config) -> None:
+    pairs = hostile(10_000 if pytestconfig.getoption("--thorough") else 1_500, seed=4)
     config = MathConfig(timeout_s=1.0, memory_bytes=1024 * MIB)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.monotonic()
@@ -113,7 +113,7 @@ def test_ten_thousand_hostile_answers() -> None:
     found = Counter(verdict.outcome for verdict in verdicts)
     print(f"{took:.0f} s; {dict(found)}; children up to {children_kib() // 1024} MiB")
     assert len(verdicts) == len(pairs)
-    assert sum(found[outcome] for outcome in (Outcome.TIME_OUT, Outcome.CRASH)) < 600
+    assert sum(found[outcome] for outcome in (Outcome.TIME_OUT, Outcome.CRASH)) < 0.06 * len(pairs)
     assert slowest_in_parent(verdicts) < 1000
     assert children_kib() <= 1024 * 1024
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 512 * 1024

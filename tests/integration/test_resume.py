@@ -86,7 +86,7 @@ def killed_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # What each kill costs is a start of Prefect and MLflow; `--thorough` kills in every phase.
-ALWAYS = ("verify", "grpo")
+ALWAYS = ("grpo",)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from infra.sandbox.sandbox import Sandbox
 from tasks.records import Domain, Message, Outcome, Query
 from tasks.rewards.chat import LlmJudge, judge_chat
 from tasks.rewards.choice import letter_of
+from tasks.rewards.code import CodeConfig, CodeGrader
 from tasks.rewards.rewarder import RewardConfig, Rewarder
 
 
@@ -75,7 +76,7 @@ def test_code_without_a_jail_is_an_error_and_not_a_fault() -> None:
         def level(self) -> Any:
             raise SandboxError("no jail works here")
 
-    with Rewarder(RewardConfig(), sandbox=NoSandbox()) as rewarder, pytest.raises(SandboxError):
+    with Rewarder(RewardConfig(), code=CodeGrader(CodeConfig(), NoSandbox())) as rewarder, pytest.raises(SandboxError):
         rewarder.score([(CODE, "x")])
 
 
@@ -180,7 +181,7 @@ def test_a_stream_holds_few_rows() -> None:
             drawn = number
             yield (MATH, r"\boxed{42}")
 
-    with Rewarder(RewardConfig(), num_processes=1, max_asks=1) as rewarder:
+    with Rewarder(RewardConfig(), num_processes=1, num_programs=1, max_asks=1) as rewarder:
         for judged, _ in enumerate(rewarder.stream(rows()), 1):
             most = max(most, drawn - judged)
     assert judged == 3_000

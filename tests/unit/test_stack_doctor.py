@@ -36,6 +36,9 @@ class FakeSandbox:
 
     level = Level.BUBBLEWRAP
 
+    def __init__(self, *, unsafe: bool) -> None:
+        assert not unsafe
+
 
 @pytest.fixture(autouse=True)
 def _sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +146,7 @@ def test_a_weaker_sandbox_is_a_warning_and_none_a_fault(runtime: Runtime, monkey
     monkeypatch.setattr(FakeSandbox, "level", Level.OWN_USER)
     assert only(runtime, "sandbox").state == "warning"
 
-    def refuse() -> None:
+    def refuse(*, unsafe: bool) -> None:
         raise SandboxError("no way to jail code")
 
     monkeypatch.setattr("infra.sandbox.sandbox.Sandbox", refuse)
