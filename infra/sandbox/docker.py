@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.sandbox import docker_boot
+from infra.sandbox import docker_boot, seccomp
 from infra.sandbox.cpp import CppConfig
 from infra.sandbox.docker_container import Container, DockerConfig
 from infra.sandbox.docker_process import ContainerProcess, resources
@@ -23,7 +23,7 @@ from infra.sandbox.limits import MIB, Ending, Execution, Language, Level, Limits
 if TYPE_CHECKING:
     from docker.client import DockerClient
 
-_BOOT = Path(docker_boot.__file__)
+_BOOT, _FILTER = Path(docker_boot.__file__), Path(seccomp.__file__)
 _ENGINE_S = 60.0
 _BINARIES_BYTES = 256 * MIB
 # Runs in a container as any program does: the compiler is not trusted with strangers' sources either.
@@ -52,6 +52,7 @@ print(json.dumps({
     "capabilities are dropped": int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0,
     "no new privileges are to be had": status["NoNewPrivs"].strip() == "1",
     "the user is not root": status["Uid"].split()[0] == "65534",
+    "the host's own sockets are closed": is_refused(lambda: socket.socket(40, socket.SOCK_STREAM)),  # AF_VSOCK
     "other processes are unseen": sum(path.name.isdigit() for path in pathlib.Path("/proc").iterdir()) == 2,
 }))
 """
@@ -176,7 +177,7 @@ class DockerSandbox:
     def _start(self, content: bytes, language: Language, limits: Limits) -> ContainerProcess:
         """The program in a container. One that cannot start it is replaced, once."""
         settings = {"limits": resources(limits), "language": str(language), "size": len(content)}
-        settings["environment"] = ENVIRONMENT
+        settings |= {"environment": ENVIRONMENT, "filter": _FILTER.read_text(encoding="utf-8")}
         flags = ["-P", "-s", "-S", "-B", "-c", _BOOT.read_text(encoding="utf-8"), json.dumps(settings)]
         for is_last in (False, True):
             container = self._take()

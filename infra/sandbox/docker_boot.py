@@ -2,7 +2,8 @@
 
 Runs as `python -c` from this file's text, with settings as JSON in `sys.argv[1]`; imports nothing but the standard
 library. Settings: limits (resource name → value), language, environment (of a C++ program), size (bytes of the program:
-Python source, or what the compiler made of C++). What follows on standard input is the program's own.
+Python source, or what the compiler made of C++), filter (the text of seccomp.py, which no image holds). What follows on
+standard input is the program's own.
 """
 
 import json
@@ -34,6 +35,12 @@ def _set_limits(limits: dict[str, int]) -> None:
         resource.setrlimit(kind, (soft, over))
 
 
+def _refuse_calls(source: str) -> None:
+    filter_module: dict[str, Any] = {"__name__": "seccomp"}
+    exec(compile(source, "seccomp.py", "exec"), filter_module)
+    filter_module["refuse_calls"](filter_module["filter_program"]())
+
+
 def _in_memory(binary: bytes) -> int:
     """Descriptor of a file that nobody can write to or find; so /tmp need not allow execution."""
     descriptor = os.memfd_create("main")
@@ -61,6 +68,7 @@ def _main() -> None:
     program = _read_program(settings["size"])
     is_binary = settings["language"] == "cpp"
     descriptor = _in_memory(program) if is_binary else -1
+    _refuse_calls(settings["filter"])
     _set_limits(settings["limits"])
     os.write(_STDOUT, b"r")
     if is_binary:

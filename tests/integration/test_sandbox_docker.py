@@ -136,6 +136,8 @@ REACHING = {
     "network": "import socket\nsocket.create_connection(('192.0.2.1', 80), timeout=2); print('reached')",
     "datagram": "import socket\nsocket.socket(2, 2).sendto(b'x', ('192.0.2.1', 53)); print('reached')",
     "write outside": "open('/usr/planted', 'w'); print('reached')",
+    "host's socket": "import socket\nsocket.socket(40, socket.SOCK_STREAM); print('reached')",
+    "netlink": "import socket\nsocket.socket(16, socket.SOCK_RAW, 0); print('reached')",
     "root": "import os; os.setuid(0); print('reached')",
     "mount": "import ctypes\nif ctypes.CDLL(None).mount(b'none', b'/tmp', b'tmpfs', 0, None) == 0: print('reached')",
     "keeper": "import os\nos.kill(1, 9); print('reached')",
