@@ -22,7 +22,7 @@ import threading
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from infra.sandbox.boot import give_up_privileges, program_namespace, set_limits
+from infra.sandbox.boot import give_up_privileges, go_first, program_namespace, set_limits
 from infra.sandbox.seccomp import filter_program, refuse_calls
 
 # What programs of contests and benchmarks import; loaded once, so that an import in a program costs microseconds.
@@ -36,6 +36,7 @@ _NEW_NAMESPACES = 0x0002_0000 | 0x0800_0000 | 0x2000_0000  # CLONE_NEWNS, CLONE_
 _CLONE = {"x86_64": 56, "aarch64": 220}
 _PRIVATE, _RECURSIVE, _NO_SETUID, _NO_DEVICES, _NO_EXEC = 1 << 18, 1 << 14, 2, 4, 8
 _SET_DUMPABLE = 4
+_CAP_AMBIENT, _CLEAR_ALL = 47, 4
 _FLUSH_FAILED = 120  # Python's own exit code for it
 _LONGEST_MESSAGE = 65_536
 _MOST_DESCRIPTORS = 6
@@ -119,6 +120,8 @@ def _await_end(host: socket.socket, init: int) -> None:
 def _init(host: socket.socket, order: _Order, calls: bytes) -> Started:
     """First process of the program's namespace: furnish it, fork the program, tell how it ended."""
     host.detach()
+    # Without a handler the kernel drops what a program of the same user sends to its namespace's first process.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         _mount(order.settings)
         program = os.fork()
@@ -158,17 +161,28 @@ def _do_mount(source: str, target: str, kind: str, flags: int, options: str) -> 
 
 def _program(order: _Order, calls: bytes) -> Started:
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     _arrange(order)
     is_binary = order.settings["kind"] == "binary"
     content = b"" if is_binary else _read_all(_CONTENT_AT)
     set_limits(order.settings["limits"])
     give_up_privileges(order.settings["user"])
+    _drop_capabilities()
     # A change of user made it non-dumpable, and then it could not open /dev/stdin.
     ctypes.CDLL(None).prctl(_SET_DUMPABLE, 1, 0, 0, 0)
+    go_first()
     refuse_calls(calls)
     os.write(_REPORT_AT, b"r")
     os.close(_REPORT_AT)
     return Started(content, order.settings["command"], is_binary, order.settings["environment"])
+
+
+def _drop_capabilities() -> None:
+    """Without a change of user the kernel takes none away, and ambient ones outlive exec."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header, nothing = (ctypes.c_uint32 * 2)(0x2008_0522, 0), (ctypes.c_uint32 * 6)()
+    if libc.prctl(_CAP_AMBIENT, _CLEAR_ALL, 0, 0, 0) != 0 or libc.capset(header, nothing) != 0:
+        raise OSError(ctypes.get_errno(), "capabilities are kept")
 
 
 def _arrange(order: _Order) -> None:

@@ -77,6 +77,8 @@ PYTHON = (
     _row("kills_parent", "forbid(lambda: os.kill(os.getppid(), 9))\ntime.sleep(0.2)\nprint('alive')", FINISHED),
     _row("kills_all", "os.kill(-1, 9)", FAILED, FINISHED),
     _row("kills_first_process", "forbid(lambda: os.kill(1, 9))\ntime.sleep(0.2)", FINISHED),
+    _row("interrupts_first_process", "try: os.kill(1, signal.SIGINT)\nexcept OSError: pass\ntime.sleep(0.2)\n"
+         "print('alive')", FINISHED),
     _row("kills_grader", "forbid(lambda: os.kill(@PID@, 9))"),
     _row("kills_group", "os.killpg(0, 9)", FAILED),
     _row("stops_itself", "os.kill(os.getpid(), signal.SIGSTOP)", TIME),
@@ -145,6 +147,11 @@ PYTHON = (
          "  forbid(lambda: resource.setrlimit(n, (resource.RLIM_INFINITY,) * 2))"),
     _row("real_time", "forbid(lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(9)))\n"
          "forbid(lambda: os.nice(-5))"),
+    _row("capabilities", "for line in open('/proc/self/status'):\n"
+         "  if line[:6] in ('CapInh', 'CapPrm', 'CapEff', 'CapAmb') "
+         "and int(line.split()[1], 16): print('ESCAPED', line)"),
+    _row("opens_mounts", "forbid_call('syscall', 428, -100, b'/usr', 1)\n"
+         "forbid_call('syscall', 467, -100, b'/usr', 1, ctypes.create_string_buffer(32), 32)"),
     _row("kernel_keys", "forbid_call('syscall', 248, b'user', b'k', b'v', 1, -4)"),
     _row("io_uring", "forbid_call('syscall', 425, 8, ctypes.create_string_buffer(200))"),
     _row("loads_bpf", "forbid_call('syscall', 321, 0, 0, 0)"),
@@ -156,7 +163,7 @@ PYTHON = (
          "  os._exit(0)\ntime.sleep(0.1)", FINISHED),
     _row("thread_outlives", "import threading\nthreading.Thread(target=time.sleep, args=(99,)).start()", TIME),
     _row("daemon_thread", "import threading\nthreading.Thread(target=time.sleep, args=(99,), daemon=True).start()"),
-    _row("shared_memory", "libc.shmget(4711, 4096, 0o1666)\n", FINISHED),
+    _row("shared_memory", "forbid_call('shmget', 4711, 4096, 0o1666)"),
     _row("posix_shared_memory", "forbid_call('shm_open', b'/left', 0o102, 0o666)"),
     _row("semaphores_left", "libc.semget(4712, 1, 0o1666)", FINISHED),
     _row("files_left", "open('/tmp/left', 'w').write('x')", FINISHED),

@@ -1,5 +1,6 @@
 """A sandbox whose walls do not stand is refused, by name, unless it is asked for."""
 
+import itertools
 import os
 import struct
 from pathlib import Path
@@ -65,3 +66,16 @@ def test_filter_jumps_stay_within_it() -> None:
                 assert at + 1 + max(if_true, if_false) < len(steps)
         assert steps[-1][0] == 0x06
     assert filter_program("another") == b""
+
+
+def refused_calls(machine: str) -> set[int]:
+    """Numbers of the system calls that the filter answers with an error."""
+    content = filter_program(machine)
+    steps = [struct.unpack_from("HBBI", content, at) for at in range(0, len(content), 8)]
+    pairs = itertools.pairwise(steps)
+    return {value for (code, _, _, value), (_, _, _, told) in pairs if code == 0x15 and told == 0x0005_0001}
+
+
+def test_shared_memory_and_mounts_by_descriptor_are_refused() -> None:
+    assert {29, 428, 467} <= refused_calls("x86_64")  # shmget, open_tree, open_tree_attr
+    assert {194, 428, 467} <= refused_calls("aarch64")

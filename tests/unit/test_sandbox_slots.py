@@ -183,3 +183,19 @@ def test_close_ends_all_and_a_later_call_starts_again(jails: LocalJails) -> None
     assert set(bubblewraps(os.getpid())) == before
     assert run(other, "print(1)").stdout == "1\n"
     other.close()
+
+
+def test_program_cannot_interrupt_the_first_process(jails: LocalJails) -> None:
+    source = (
+        "import os, signal, time\ntry: os.kill(1, signal.SIGINT)\nexcept OSError: pass\ntime.sleep(0.2)\nprint('on')"
+    )
+    assert run(jails, source).stdout == "on\n"
+    assert run(jails, "import os, signal\nos.kill(os.getpid(), signal.SIGINT)").stderr.endswith("KeyboardInterrupt\n")
+
+
+def test_program_has_no_rights_and_goes_first(jails: LocalJails) -> None:
+    source = (
+        "print([line.split()[1] for line in open('/proc/self/status') if line[:6] in ('CapPrm', 'CapEff', 'CapAmb')])"
+    )
+    assert run(jails, source).stdout == f"{['0' * 16] * 3}\n"
+    assert run(jails, "print(open('/proc/self/oom_score_adj').read().strip())").stdout == "1000\n"
