@@ -13,34 +13,47 @@ _KEPT_SHARE = 0.8  # room made at once, so that not every new one throws an old 
 
 
 class BinaryCache:
-    """Executables of earlier compilations. Safe from threads and processes."""
+    """Executables of earlier compilations. Safe from threads and processes.
+
+    A folder that cannot be made, read or written keeps nothing: that costs time, and never a verdict.
+    """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self._folder, self._max_bytes = folder, max_bytes
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(OSError):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def get(self, key: str) -> bytes | None:
         """The executable, or None: not there, or no longer whole."""
         path = self._folder / key
         try:
             content = path.read_bytes()
-        except FileNotFoundError:
+        except OSError:
             return None
         digest, binary = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
-        with suppress(FileNotFoundError):
-            if hashlib.sha256(key.encode() + binary).digest() == digest:
+        is_whole = hashlib.sha256(key.encode() + binary).digest() == digest
+        with suppress(OSError):
+            if is_whole:
                 os.utime(path)  # used now: others go first
-                return binary
-            path.unlink()
-        return None
+            else:
+                path.unlink()
+        return binary if is_whole else None
 
     def put(self, key: str, binary: bytes) -> None:
-        """Keep an executable; the least recently used make room."""
+        """Keep an executable if there is a place; the least recently used make room."""
+        with suppress(OSError):
+            self._write(self._folder / key, hashlib.sha256(key.encode() + binary).digest() + binary)
+            self._make_room()
+
+    def _write(self, path: Path, content: bytes) -> None:
         descriptor, name = tempfile.mkstemp(dir=self._folder)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(hashlib.sha256(key.encode() + binary).digest() + binary)
-        Path(name).rename(self._folder / key)
-        self._make_room()
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+            Path(name).rename(path)
+        except OSError:
+            Path(name).unlink(missing_ok=True)
+            raise
 
     def _make_room(self) -> None:
         found = []

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -22,8 +23,13 @@ from infra.sandbox.local import LocalJails
 from infra.sandbox.order import Kind, Order
 
 _HEADER_PLACE = Path("/header")
-_STD_INCLUDE = re.compile(r"^[ \t]*#[ \t]*include[ \t]*<(?:bits/stdc\+\+\.h|[a-z_]+)>", re.MULTILINE)
-_DEFINE = re.compile(r"^[ \t]*#[ \t]*(?:define|undef)\b", re.MULTILINE)
+# What may stand before the include of all: nothing that the library could see, and nothing that needs the library.
+_BEFORE = (
+    r"(?>\s|//[^\n\\]*\n|/\*.*?\*/|#[ \t]*include[ \t]*<[a-z_]+>"
+    r"|#[ \t]*pragma[ \t]+GCC[ \t]+(?:optimize|target)\b[^\n\\]*\n)*+"
+)
+_INCLUDES_ALL = re.compile(_BEFORE + r"#[ \t]*include[ \t]*<bits/stdc\+\+\.h>", re.DOTALL)
+_RULES = "what g++ refuses is refused"  # other rules make other executables: these are not taken for those
 _VERSION_S = 60.0
 
 
@@ -72,21 +78,20 @@ class CppCompiler:
         cache: folder for executables and the precompiled header; by default in this user's cache folder.
 
     Raises:
-        SandboxError: no compiler here, or no place for the cache.
+        SandboxError: no compiler here.
     """
 
     def __init__(self, config: CppConfig, jails: LocalJails, cache: Path | None = None) -> None:
         self._config = config
         self._gxx = _compiler()
         self._identity = [_version(self._gxx), *config.flags]
-        folder = cache or Path.home() / ".cache" / "posttrain" / "cpp"
-        try:
+        folder = cache or _default_cache()
+        with suppress(OSError):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise SandboxError(f"no place for compiled programs: {error}; name a folder with `cache`") from error
         self._binaries = BinaryCache(folder / "executables", config.cache_bytes)
         self._folder, self._jails, self._lock = folder, jails, threading.Lock()
         self._compile_jails: LocalJails | None = None
+        self._has_header = False
 
     def compile(self, source: str) -> bytes:
         """The executable of a source.
@@ -96,7 +101,7 @@ class CppCompiler:
             SandboxError: the jail fails.
         """
         content = source.encode("utf-8", errors="surrogatepass")
-        key = hashlib.sha256(repr([*self._identity, content]).encode()).hexdigest()
+        key = hashlib.sha256(repr([_RULES, *self._identity, content]).encode()).hexdigest()
         binary = self._binaries.get(key)
         if binary is None:
             binary = self._compile(content)
@@ -105,11 +110,11 @@ class CppCompiler:
 
     def _compile(self, source: bytes) -> bytes:
         jails = self._jails_with_header()
-        if jails.is_warm and takes_header(source.decode("utf-8", errors="replace")):
+        if self._has_header and takes_header(source.decode("utf-8", errors="replace")):
             try:
                 return self._run(jails, source, ("-I", str(_HEADER_PLACE), "-include", "stdc++.h"))
             except CompileFailure as failure:
-                # More names than the source asked for: one may clash with its own.
+                # The library came before the source's pragmas, which may be what it does not bear.
                 if failure.execution.outcome is not Ending.COMPILE_ERROR:
                     raise
         return self._run(jails, source, ())
@@ -118,7 +123,8 @@ class CppCompiler:
         with self._lock:
             if self._compile_jails is None:
                 header = precompiled_header(self._gxx, self._config.flags, self._identity, self._folder / "header")
-                self._compile_jails = self._jails.with_shown({header: _HEADER_PLACE})
+                self._compile_jails = self._jails.with_shown({header: _HEADER_PLACE} if header else {})
+                self._has_header = header is not None and self._compile_jails.is_warm
             return self._compile_jails
 
     def _run(self, jails: LocalJails, source: bytes, header: tuple[str, ...]) -> bytes:
@@ -143,10 +149,15 @@ class CppCompiler:
 
 
 def takes_header(source: str) -> bool:
-    """True for a source that includes standard headers, and defines nothing before them that could change them."""
-    includes = list(_STD_INCLUDE.finditer(source))
-    define = _DEFINE.search(source)
-    return bool(includes) and (define is None or define.start() > includes[-1].start())
+    """True for a source that begins with the whole library; another would have names that the compiler refuses it."""
+    return _INCLUDES_ALL.match(source) is not None
+
+
+def _default_cache() -> Path:
+    try:
+        return Path.home() / ".cache" / "posttrain" / "cpp"
+    except RuntimeError:  # a user without a home
+        return Path(os.devnull) / "cpp"  # where nothing can be kept
 
 
 def _fed(jail: Jail, source: bytes) -> Execution:
