@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from infra.sandbox.limits import Ending, Execution, Limits
+from infra.sandbox.limits import Ending, Execution, Limits, SandboxError
 from infra.sandbox.process import Process, Status
 
 _CHUNK = 65_536
@@ -42,6 +42,9 @@ class Jail:
         process: just started; its clock begins now.
         limits: those of time and output are held here, the others by what holds the process.
         started: `time.monotonic()` when the jail began to be made, for the milliseconds.
+
+    Raises:
+        SandboxError: no descriptor is left to watch it with; it has been killed.
     """
 
     def __init__(self, process: Process, limits: Limits, started: float | None = None) -> None:
@@ -55,10 +58,16 @@ class Jail:
         self._execution: Execution | None = None
         self._stdin_closes = self._stdin_closed = False
         self._status: Status | None = None
+        try:
+            self._selector = selectors.DefaultSelector()
+        except OSError as error:
+            process.kill()
+            for descriptor in (process.stdin, process.stdout, process.stderr, process.ended):
+                os.close(descriptor)
+            raise SandboxError(f"the program cannot be watched: {error}") from error
         self._watch()
 
     def _watch(self) -> None:
-        self._selector = selectors.DefaultSelector()
         self._selector.register(self._process.ended, selectors.EVENT_READ, self._read_exit)
         for descriptor, read in (
             (self._process.stdout, self._read_stdout),

@@ -55,17 +55,30 @@ class Launched:
     def __init__(self, command: Sequence[str], work: Path, ready: Pipe, info: Pipe, passed: Sequence[int] = ()) -> None:
         self._inside: int | None = None
         self._popen = _start(command, work, ready, info, passed)
-        assert self._popen.stdin
-        assert self._popen.stdout
-        assert self._popen.stderr
-        # The descriptors outlive these objects, which would otherwise close them a second time.
-        self.stdin, self.stdout, self.stderr = (
-            os.dup(pipe.fileno()) for pipe in (self._popen.stdin, self._popen.stdout, self._popen.stderr)
-        )
-        for pipe in (self._popen.stdin, self._popen.stdout, self._popen.stderr):
-            pipe.close()
-        self.ended = os.pidfd_open(self._popen.pid)
+        try:
+            self.stdin, self.stdout, self.stderr, self.ended = self._descriptors()
+        except OSError as error:
+            self.kill()
+            os.close(ready.read_end)
+            os.close(info.read_end)
+            raise SandboxError(f"the jail cannot be watched: {error}") from error
         self._await_start(ready, info)
+
+    def _descriptors(self) -> list[int]:
+        # They outlive the pipes' objects, which would otherwise close them a second time.
+        pipes = [pipe for pipe in (self._popen.stdin, self._popen.stdout, self._popen.stderr) if pipe]
+        taken: list[int] = []  # so far: closed when there is no further one
+        try:
+            for pipe in pipes:
+                taken.append(os.dup(pipe.fileno()))
+            return [*taken, os.pidfd_open(self._popen.pid)]
+        except OSError:
+            for descriptor in taken:
+                os.close(descriptor)
+            raise
+        finally:
+            for pipe in pipes:
+                pipe.close()
 
     def _await_start(self, ready: Pipe, info: Pipe) -> None:
         try:
@@ -134,7 +147,7 @@ def first_process(info: int) -> int | None:
     """Descriptor of the first process of the jail's own process namespace, which ends after all others in it."""
     os.set_blocking(info, False)
     told = read_some(info)
-    with suppress(ProcessLookupError):
+    with suppress(OSError):  # it is gone, or no descriptor is left: it dies with the process that we kill
         return os.pidfd_open(json.loads(told)["child-pid"]) if told else None
     return None
 

@@ -6,7 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from infra.sandbox.isolation import Box, interpreter_for_others, jail_command
@@ -14,6 +14,7 @@ from infra.sandbox.jail import Jail
 from infra.sandbox.launch import Launched, Pipe
 from infra.sandbox.limits import Level, Limits, SandboxError
 from infra.sandbox.order import Kind, Order
+from infra.sandbox.process import Process
 from infra.sandbox.slot import Slots
 from infra.sandbox.users import kill_user, leased_user
 
@@ -48,13 +49,21 @@ class LocalJails:
         """
         self._check()
         started = time.monotonic()
-        starts = self._slots.start(order, limits) if self._slots else self._launch(order, limits)
-        with starts as process:
+        with ExitStack() as stack:
+            try:
+                process = stack.enter_context(self._start(order, limits))
+            except OSError as error:
+                raise SandboxError(f"no jail can be made: {error}") from error
             jail = Jail(process, limits, started)
             try:
                 yield jail
             finally:
                 jail.end()
+
+    def _start(self, order: Order, limits: Limits) -> AbstractContextManager[Process]:
+        if self._slots:
+            return self._slots.start(order, limits)
+        return self._launch(order, limits)
 
     def _check(self) -> None:
         if self.level is Level.BUBBLEWRAP and self.bubblewrap is None:
@@ -67,9 +76,14 @@ class LocalJails:
         has_user = os.geteuid() == 0 and self.level is not Level.LIMITS
         folder = tempfile.TemporaryDirectory(prefix="jail-", ignore_cleanup_errors=True)
         with folder as name, leased_user(has_user) as user:
-            ready, info = Pipe.open(), Pipe.open()
-            box = _furnish(Box(Path(name), user, ready.write_end, info.write_end), order)
-            command = jail_command(self.level, self.bubblewrap, box, order, limits)
+            with ExitStack() as undo:
+                ready = Pipe.open()
+                undo.callback(ready.close)
+                info = Pipe.open()
+                undo.callback(info.close)
+                box = _furnish(Box(Path(name), user, ready.write_end, info.write_end), order)
+                command = jail_command(self.level, self.bubblewrap, box, order, limits)
+                undo.pop_all()
             try:
                 yield Launched(command, box.work, ready, info, [] if order.out is None else [order.out])
             finally:

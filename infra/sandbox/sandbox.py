@@ -87,7 +87,7 @@ class Sandbox:
     def _trouble(self, jails: LocalJails) -> str:
         try:
             walls = open_walls(jails)
-        except SandboxError as error:
+        except (SandboxError, OSError) as error:
             return str(error)
         found = ", ".join(f"`{wall}` is not enforced" for wall in walls)
         if found and self._unsafe:
@@ -104,7 +104,7 @@ class Sandbox:
                     return jail.feed(stdin)
             except CompileFailure as failure:
                 return failure.execution
-            except SandboxError as error:
+            except (SandboxError, OSError) as error:
                 trouble = str(error)
         return Execution(Ending.SANDBOX_FAILURE, "", trouble, 0.0)
 
@@ -120,6 +120,8 @@ class Sandbox:
             order = self._order(program)
         except CompileFailure as failure:
             raise JailEndedError(failure.execution.outcome) from failure
+        except OSError as error:
+            raise SandboxError(f"the program cannot be compiled: {error}") from error
         with self._jails().jail(order, limits) as jail:
             yield jail
 

@@ -44,16 +44,18 @@ class Slot:
         try:
             self.user = self._open.enter_context(leased_user(os.geteuid() == 0))
             self._start(bubblewrap, shown)
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error, OSError):
+                raise SlotError(f"no jail can be made: {error}") from error
             raise
 
     def _start(self, bubblewrap: Path, shown: Mapping[Path, Path]) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._host = self._open.enter_context(ours)
         ours.settimeout(START_S)
-        info = Pipe.open()
         with theirs:
+            info = Pipe.open()
             command = slot_command(bubblewrap, self.user, info.write_end, theirs.fileno(), shown)
             try:
                 popen = _starter(os.getpid()).submit(_popen, command, [theirs.fileno(), info.write_end]).result()
@@ -86,16 +88,13 @@ class Slot:
             kernel_limits["RLIMIT_NPROC"] += _OWN_PROCESSES
         settings = {"limits": kernel_limits, "file_bytes": limits.file_bytes, "user": self.user}
         settings |= {"kind": order.kind, "command": list(order.command) or None, "environment": ENVIRONMENT}
-        with _pipes(self.user) as pipes:
-            passed = [*pipes.theirs, _in_memory(order.content)]
-            try:
+        try:
+            with _pipes(self.user) as pipes, _in_memory(order.content) as content:
                 self._is_busy = True
-                extra = [] if order.out is None else [order.out]
-                socket.send_fds(self._host, [b"run " + json.dumps(settings).encode()], [*passed, *extra])
-            except OSError as error:
-                raise SlotError(f"a slot's zygote is gone: {error}") from error
-            finally:
-                os.close(passed[-1])
+                passed = [*pipes.theirs, content, *([] if order.out is None else [order.out])]
+                socket.send_fds(self._host, [b"run " + json.dumps(settings).encode()], passed)
+        except OSError as error:
+            raise SlotError(f"a slot's zygote is gone, or takes no program: {error}") from error
         return SlotProcess(self, pipes.ours())
 
     def await_gone(self) -> None:
@@ -139,7 +138,7 @@ class SlotProcess:
             if told != b"r":
                 reason = os.read(self.ended, _LONGEST_REPORT) if told else b"no answer"
                 raise SlotError(f"the program did not start: {reason.decode(errors='replace')}")
-        except SlotError:
+        except BaseException:
             for descriptor in ours:
                 os.close(descriptor)
             raise
@@ -174,28 +173,32 @@ class _Pipes(NamedTuple):
 @contextmanager
 def _pipes(user: int | None) -> Iterator[_Pipes]:
     """Pipes of a program. The ends that it has are closed here in any case, ours where the program does not start."""
-    pipes = _Pipes(Pipe.open(), Pipe.open(), Pipe.open(), Pipe.open())
-    try:
-        if user is not None:
-            for descriptor in pipes.theirs[:3]:
-                os.fchown(descriptor, user, user)  # or it could not open /dev/stdin
-        yield pipes
-    except BaseException:
-        for descriptor in pipes.ours():
-            os.close(descriptor)
-        raise
-    finally:
-        for descriptor in pipes.theirs:
-            os.close(descriptor)
+    with ExitStack() as ours:
+        with ExitStack() as theirs:
+            opened = []
+            for of_read, of_write in ((theirs, ours), (ours, theirs), (ours, theirs), (ours, theirs)):
+                opened.append(Pipe.open())  # one by one: the next may find no descriptor left
+                of_read.callback(os.close, opened[-1].read_end)
+                of_write.callback(os.close, opened[-1].write_end)
+            pipes = _Pipes(*opened)
+            if user is not None:
+                for descriptor in pipes.theirs[:3]:
+                    os.fchown(descriptor, user, user)  # or it could not open /dev/stdin
+            yield pipes
+        ours.pop_all()
 
 
-def _in_memory(content: bytes) -> int:
+@contextmanager
+def _in_memory(content: bytes) -> Iterator[int]:
     descriptor = os.memfd_create("program")
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
-    os.fchmod(descriptor, 0o555)
-    return descriptor
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.fchmod(descriptor, 0o555)
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 @cache
