@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 from infra.sandbox.limits import Language
 from tasks.rewards.code_fence import SPELLINGS
 from tasks.rewards.code_split import NotSplitError, Splitter, SplitTest
-from tasks.rewards.code_statements import Statement, read_statement, root
+from tasks.rewards.code_statements import Statement, closure, read_statement, root
 
 
 class BadTestsError(ValueError):
@@ -72,6 +73,7 @@ class StdioPlan(NamedTuple):
 Plan = StatementPlan | CallPlan | StdioPlan
 # Python 3.11 counts the depth of a syntax tree once for all threads, and raises SystemError when two of them build one.
 _ONE_AT_A_TIME = threading.Lock()
+_FUNCTION = re.compile(r"(?:(?P<owner>[^\W\d]\w*)(?:\(\))?\.)?(?P<name>[^\W\d]\w*)")
 _FIELDS = {"assert": "asserts", "call": "function, inputs, outputs", "stdio": "inputs, outputs",
            "check": "entry_point, code"}  # fmt: skip
 
@@ -123,7 +125,12 @@ def languages_of(tests: Mapping[str, Any] | None) -> frozenset[Language]:
 def _plan_calls(tests: Mapping[str, Any]) -> CallPlan:
     inputs, outputs = _pairs(tests, list)
     owner = _text(tests, "class", "") or None
-    return CallPlan([CallTest(*pair) for pair in zip(inputs, outputs, strict=True)], _text(tests, "function"), owner)
+    told = _text(tests, "function").strip()
+    found = _FUNCTION.fullmatch(told)
+    if found is None or (owner and found["owner"] not in {None, owner}):
+        raise BadTestsError(f"`function` of the tests is {told[:80]!r}; write `name`, or `Class.name` for a method")
+    calls = [CallTest(*pair) for pair in zip(inputs, outputs, strict=True)]
+    return CallPlan(calls, found["name"], owner or found["owner"])
 
 
 def _pairs(tests: Mapping[str, Any], kind: type) -> tuple[list[Any], list[Any]]:
@@ -179,8 +186,15 @@ def _plan_check(entry_point: str, code: str) -> StatementPlan:
     (call,) = _parse(f"check({entry_point})")
     if not any(isinstance(item, ast.FunctionDef) and item.name == "check" for item in before):
         raise BadTestsError("`code` of the tests defines no `check`")
+    if not any(_can_fail(part) for item in before for part in ast.walk(item)):
+        raise BadTestsError("`check` of the tests asserts nothing, so no program fails it")
     before, tests = _written_out(before, call) or (before, [call])
     return _plan(before, tests, frozenset({root(ast.parse(entry_point, mode="eval").body)}))
+
+
+def _can_fail(node: ast.AST) -> bool:
+    name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+    return isinstance(node, ast.Assert | ast.Raise) or name.startswith(("assert", "fail", "raises"))
 
 
 def _written_out(before: list[ast.stmt], call: ast.stmt) -> tuple[list[ast.stmt], list[ast.stmt]] | None:
@@ -225,6 +239,9 @@ def _plan(before: list[ast.stmt], tests: list[ast.stmt], entry_points: frozenset
     unrun: list[str] = []  # what the judge has not run yet
     for position, statement in enumerate(statements):
         source = ast.unparse(statement.node)
+        if position >= num_before:
+            _refuse_dropped(statement.node)
+            _refuse_unheard(splitter, position)
         if not _is_test(splitter, position, is_setup=position < num_before):
             unrun.append(source)
             continue
@@ -245,6 +262,45 @@ def _says_nothing(node: ast.stmt) -> bool:
         return isinstance(node.test, ast.Constant) and bool(node.test.value)
     return isinstance(node, ast.Pass) or (
         isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant | ast.Name)
+    )
+
+
+def _refuse_dropped(node: ast.stmt) -> None:
+    """Raise where a test is written so that it can never fail."""
+    if isinstance(node, ast.Assert) and isinstance(node.test, ast.Tuple) and node.test.elts:
+        raise BadTestsError(f"`{ast.unparse(node)[:80]}` asserts a tuple, which always holds; take the brackets off")
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Compare | ast.BoolOp | ast.UnaryOp):
+        raise BadTestsError(f"`{ast.unparse(node)[:80]}` can never fail; write `assert` before it")
+
+
+def _refuse_unheard(splitter: Splitter, position: int) -> None:
+    """Raise where a call is given what the program answers, and nothing here says that it fails for a wrong one."""
+    node = splitter.statements[position].node
+    if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)):
+        return
+    name, told = root(node.value), f"`{ast.unparse(node)[:80]}`"
+    if name in splitter.checkers:
+        made_by = [splitter.statements[at].node for at in closure(splitter.statements[:position], [name])]
+        if not any(_can_fail(part) for item in made_by for part in ast.walk(item)):
+            raise BadTestsError(f"{told} asserts nothing, so no program fails it")
+        return
+    # `results.append(f(2))` prepares for a later assert, and `print(f(2))` hides nothing.
+    made = {each for item in splitter.statements if not item.is_import for each in item.defines}
+    is_check = name not in made | {"print"} or (
+        isinstance(node.value.func, ast.Attribute) and _can_fail(node.value.func)
+    )
+    if is_check and _is_given_an_answer(node.value, splitter):
+        raise BadTestsError(f"{told} is no assert, and nothing defines that it fails; write `assert` with a comparison")
+
+
+def _is_given_an_answer(call: ast.Call, splitter: Splitter) -> bool:
+    """Whether a function under test is called among the arguments; `Node(3)` makes an object, and answers nothing."""
+    given = [part for item in [*call.args, *(keyword.value for keyword in call.keywords)] for part in ast.walk(item)]
+    return any(
+        isinstance(part, ast.Call)
+        and root(part) in splitter.under_test
+        and not (isinstance(part.func, ast.Name) and part.func.id[:1].isupper())
+        for part in given
     )
 
 

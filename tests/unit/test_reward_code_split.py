@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tasks.rewards.code_split import SplitTest
-from tasks.rewards.code_tests import BadTestsError, StatementPlan, WholeTest, plan_tests
+from tasks.rewards.code_tests import BadTestsError, CallPlan, StatementPlan, WholeTest, plan_tests
 
 
 def plan(*asserts: str, setup: str = "") -> StatementPlan:
@@ -140,7 +140,8 @@ def test_a_loop_stays_whole_beside_asserts_that_do_not() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", ["return c(1) == 1", "c = 3\n    assert c == 3", "def inner():\n        assert c(1) == 1\n    inner()"]
+    "body",
+    ["assert c(1) == 1\n    return", "c = 3\n    assert c == 3", "def inner():\n        assert c(1) == 1\n    inner()"],
 )
 def test_a_checking_function_of_its_own_scope_stays_whole(body: str) -> None:
     found = plan_tests({"kind": "check", "entry_point": "f", "code": f"def check(c):\n    {body}\n"})
@@ -148,6 +149,7 @@ def test_a_checking_function_of_its_own_scope_stays_whole(body: str) -> None:
     assert [type(test) for test in found.tests] == [WholeTest]
 
 
+LENIENT = "def check(c):\n    for x in range(3):\n        c(x)\n    return c(1) == 1"
 CALL = {"kind": "call", "function": "f", "inputs": [[1]], "outputs": [1]}
 
 
@@ -171,6 +173,20 @@ CALL = {"kind": "call", "function": "f", "inputs": [[1]], "outputs": [1]}
         ({**CALL, "outputs": []}, "1 inputs and 0 outputs"),
         ({**CALL, "inputs": [1]}, r"inputs\[0\] is not a list"),
         ({**CALL, "function": ""}, "`function`"),
+        ({**CALL, "function": "f(1)"}, "`Class.name`"),
+        ({**CALL, "function": "A().b.c"}, "`Class.name`"),
+        ({**CALL, "function": "A.f", "class": "B"}, "`Class.name`"),
+        ({"kind": "assert", "asserts": ["f(2) == 4"]}, "can never fail"),
+        ({"kind": "assert", "asserts": ["assert (f(2) == 4, 'told')"]}, "asserts a tuple"),
+        ({"kind": "assert", "asserts": ["assert f(1) == 1", "self.assertEqual(f(2), 99)"]}, "is no assert"),
+        ({"kind": "assert", "asserts": ["assert f(1) == 1", "verify(f(2), 99)"]}, "is no assert"),
+        (
+            {"kind": "assert", "setup": "import numpy as np", "asserts": ["np.testing.assert_equal(f(2), 9)"]},
+            "no assert",
+        ),
+        ({"kind": "assert", "setup": "t = T()", "asserts": ["t.assertEqual(Solution().f(2), 99)"]}, "is no assert"),
+        ({"kind": "assert", "setup": LENIENT, "asserts": ["assert f(1) == 1", "check(f)"]}, "asserts nothing"),
+        ({"kind": "check", "entry_point": "f", "code": "def check(c):\n    return c(1) == 1"}, "asserts nothing"),
     ],
 )
 def test_tests_that_are_missing_or_broken_are_told(tests: dict[str, Any] | None, reason: str) -> None:
@@ -183,3 +199,22 @@ def test_threads_may_read_tests_side_by_side() -> None:
     with ThreadPoolExecutor(4) as threads:
         plans = list(threads.map(plan_tests, [tests] * 40))
     assert {len(found.tests) for found in plans} == {30}
+
+
+@pytest.mark.parametrize("told", ["Solution.two", "Solution().two"])
+def test_a_function_may_be_told_with_its_class(told: str) -> None:
+    found = plan_tests({**CALL, "function": told})
+    assert isinstance(found, CallPlan)
+    assert (found.owner, found.function) == ("Solution", "two")
+
+
+@pytest.mark.parametrize(
+    "source", ["s = S()\ns.push(1)", "s = []\ns.append(f(2))", "insert(r, Node(3))", "s = f(1)\nprint(f(2))"]
+)
+def test_calls_that_prepare_for_an_assert_are_no_tests(source: str) -> None:
+    assert len(plan(*source.split("\n"), "assert f(1) == 1").tests) == 1
+
+
+def test_a_checking_function_may_leave_failing_to_another() -> None:
+    setup = "def same(a, b):\n    assert a == b\ndef check(c):\n    for x in range(3):\n        same(c(x), x)"
+    assert plan("check(f)", setup=setup).tests

@@ -31,6 +31,10 @@ def test_an_object_equals_nothing() -> None:
     assert value != decode({"ref": 0}, opaque)
 
 
+def test_an_object_is_told_without_its_address() -> None:
+    assert repr([opaque({})]) == "[<an object>]"
+
+
 def test_values_that_collide_are_not_hashed() -> None:
     modulus = 2**61 - 1  # of CPython's hash of numbers: all of these have the hash 0
     form = {"set": [{"int": hex(modulus * n)} for n in range(1, 20_000)]}
