@@ -20,28 +20,38 @@ from tasks.rewards.extract import answer_part
 from tasks.rewards.verdicts import verdict
 
 MIB = 1024 * 1024
+_LONGEST_S = 3600.0
 
 
 class CodeConfig(Config):
     """Limits of code checking; all of it may change a verdict."""
 
     version: int = Field(default=2, description="of the rules; raise it with any change of theirs, verdicts are cached")
-    test_s: float = Field(default=6.0, gt=0, description="for one test (SkyworkAI/Skywork-OR1)")
-    seconds_per_test: float = Field(default=7.0, gt=0, description="the 7 of min(7n + 5, 300) s for all n tests")
-    spare_s: float = Field(default=5.0, ge=0, description="the 5 of min(7n + 5, 300)")
-    total_s: float = Field(default=300.0, gt=0, description="the 300 of min(7n + 5, 300)")
-    memory_bytes: int = Field(default=1024 * MIB, description="address space of the program")
-    output_bytes: int = Field(default=16 * MIB, description="what a program may print, or return, in all")
+    test_s: float = Field(default=6.0, gt=0, le=_LONGEST_S, description="for one test (SkyworkAI/Skywork-OR1)")
+    seconds_per_test: float = Field(
+        default=7.0, gt=0, le=_LONGEST_S, description="the 7 of min(7n + 5, 300) s for all n tests"
+    )
+    spare_s: float = Field(default=5.0, ge=0, le=_LONGEST_S, description="the 5 of min(7n + 5, 300)")
+    total_s: float = Field(default=300.0, gt=0, le=_LONGEST_S, description="the 300 of min(7n + 5, 300)")
+    memory_bytes: int = Field(
+        default=1024 * MIB, ge=64 * MIB, le=64 * 1024 * MIB, description="address space of the program"
+    )
+    output_bytes: int = Field(
+        default=16 * MIB, ge=1024, le=1024 * MIB, description="what a program may print, or return, in all"
+    )
     tolerance: float = Field(
         default=1e-6,
         ge=0,
+        allow_inf_nan=False,
         description="absolute or relative error of a printed or returned decimal (testlib of Codeforces); 0: exact, "
         "as LiveCodeBench compares",
     )
     first_failure_exit: bool = Field(
         default=True, description="stop at the first test that fails; false: run all, and tell how many pass"
     )
-    sandbox_retries: int = Field(default=1, ge=0, description="times that a program is tried again when its jail fails")
+    sandbox_retries: int = Field(
+        default=1, ge=0, le=100, description="times that a program is tried again when its jail fails"
+    )
 
     def total(self, num_tests: int) -> float:
         """Seconds for all tests of a query."""

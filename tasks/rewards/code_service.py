@@ -1,7 +1,8 @@
 """`posttrain sandbox serve`: judges programs over HTTP, so that many hosts behind a balancer make one large sandbox.
 
-POST /v1/judge (code_wire.py) gives a verdict; 401 wrong token, 413 too large, 422 a field that cannot be used, 429 with
-Retry-After when the queue is full, 503 while draining. /health and /metrics need no token: balancers ask them.
+POST /v1/judge (code_wire.py) gives a verdict; 401 wrong token, 408 too slow, 413 too large, 422 a field that cannot be
+used, 429 with Retry-After when the queue is full, 503 while draining. /health and /metrics need no token: balancers
+ask them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from infra.config import Config, ConfigError
 from infra.sandbox.backend import Backend
@@ -25,7 +26,16 @@ from tasks.records import Outcome, Verdict
 from tasks.rewards.code import CodeConfig, CodeGrader
 from tasks.rewards.code_metrics import CONTENT_TYPE, JudgeMetrics
 from tasks.rewards.code_queue import DrainingError, JudgeQueue, QueueFullError
-from tasks.rewards.code_wire import HEALTH_PATH, JUDGE_PATH, METRICS_PATH, JudgeRequest, Refusal, read_trouble
+from tasks.rewards.code_wire import (
+    HEALTH_PATH,
+    JUDGE_PATH,
+    METRICS_PATH,
+    JudgeRequest,
+    Refusal,
+    read_trouble,
+    request_from_json,
+    verdict_to_json,
+)
 from tasks.rewards.verdicts import verdict
 
 if TYPE_CHECKING:
@@ -35,6 +45,8 @@ MIB = 1024 * 1024
 _KEEP_ALIVE_S = 75  # longer than most balancers', so that it is they who close
 _STARTS_S = 0.02
 _CLIENT_GONE = 499  # nginx's number; nobody reads the answer
+# Once draining: for bodies that are still coming, then for answers that are still going.
+_LAST_READS_S, _LAST_ANSWERS_S = 2.0, 5
 
 
 class ServiceConfig(Config):
@@ -42,6 +54,7 @@ class ServiceConfig(Config):
 
     num_slots: int = Field(default=2, ge=1, description="programs judged at a time")
     max_waiting: int = Field(default=256, ge=0, description="requests that may wait; one more gets 429")
+    body_s: float = Field(default=60.0, gt=0, description="for a request's body to arrive; longer gets 408")
     max_body_bytes: int = Field(default=64 * MIB, ge=1024, description="of one request; more gets 413")
 
 
@@ -81,6 +94,7 @@ class JudgeService:
         self.queue = JudgeQueue(config.num_slots, config.max_waiting)
         self._metrics = JudgeMetrics()
         self._threads = ThreadPoolExecutor(config.num_slots, "judge")
+        self._reads: set[asyncio.Timeout] = set()
 
     def app(self) -> FastAPI:
         """The web application."""
@@ -97,7 +111,7 @@ class JudgeService:
 
         try:
             found = await self._verdict(request)
-            answer = Response(found.model_dump_json(), HTTPStatus.OK, media_type="application/json")
+            answer = Response(verdict_to_json(found), HTTPStatus.OK, media_type="application/json")
         except _RefusedError as refused:
             text = refused.refusal.model_dump_json()
             answer = Response(text, refused.status, refused.headers, media_type="application/json")
@@ -106,17 +120,51 @@ class JudgeService:
 
     async def _verdict(self, request: Request) -> Verdict:
         self._check_token(request.headers.get("authorization", ""))
-        body = await _read_body(request, self._config.max_body_bytes)
-        # Megabytes of tests take a while to parse, and others speak in this loop.
-        asked = await asyncio.to_thread(_parse, body)
         try:
+            # Before its body, so that there are never more bodies than places.
             with self.queue.place():
+                body = await self._read_in_time(request)
+                # Megabytes of tests take a while to parse, and others speak in this loop.
+                asked = await asyncio.to_thread(_parse, body)
+                del body
                 return await self._judge_in_turn(request, asked)
         except QueueFullError as full:
             wait = {"Retry-After": str(full.retry_after_s)}
             raise _RefusedError(HTTPStatus.TOO_MANY_REQUESTS, Refusal(error=str(full)), wait) from None
         except DrainingError as draining:
             raise _RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, Refusal(error=str(draining))) from None
+
+    async def _read_in_time(self, request: Request) -> bytes:
+        from starlette.requests import ClientDisconnect
+
+        limit = asyncio.timeout(_LAST_READS_S if self.queue.is_draining else self._config.body_s)
+        try:
+            async with limit:
+                self._reads.add(limit)
+                return await _read_body(request, self._config.max_body_bytes)
+        except TimeoutError:
+            raise self._too_slow() from None
+        except ClientDisconnect:
+            raise _RefusedError(_CLIENT_GONE, Refusal(error="the client has gone")) from None
+        finally:
+            self._reads.discard(limit)
+
+    def _too_slow(self) -> _RefusedError:
+        closing = {"Connection": "close"}
+        if self.queue.is_draining:
+            refusal = Refusal(error="this host is about to end; ask another one")
+            return _RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, refusal, closing)
+        refusal = Refusal(error=f"the body did not arrive within {self._config.body_s:g} s; send it faster")
+        return _RefusedError(HTTPStatus.REQUEST_TIMEOUT, refusal, closing)
+
+    def drain(self) -> None:
+        """Take nothing more; what has arrived is judged still, what is arriving has little time left."""
+        self.queue.drain()
+        latest = asyncio.get_running_loop().time() + _LAST_READS_S
+        for limit in self._reads:
+            when = limit.when()
+            if when is None or when > latest:
+                limit.reschedule(latest)
 
     def _check_token(self, header: str) -> None:
         # Compared in constant time: how long it takes must not tell how much of a guess is right.
@@ -175,8 +223,8 @@ async def _read_body(request: Request, max_bytes: int) -> bytes:
 
 def _parse(body: bytes) -> JudgeRequest:
     try:
-        asked = JudgeRequest.model_validate_json(body)
-    except ValidationError as error:
+        asked = request_from_json(body)
+    except ValueError as error:
         raise _RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, read_trouble(error)) from None
     if asked.config.version != CodeConfig().version:
         reason = f"this host judges by version {CodeConfig().version} of the rules, not {asked.config.version}"
@@ -226,20 +274,21 @@ async def _serve(make_service: Callable[[], JudgeService], listener: socket.sock
 
     service = make_service()
     options: dict[str, Any] = {"log_level": "warning", "access_log": False, "lifespan": "off"}
+    options["timeout_graceful_shutdown"] = _LAST_ANSWERS_S
     server = uvicorn.Server(uvicorn.Config(service.app(), timeout_keep_alive=_KEEP_ALIVE_S, **options))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started and not serving.done():
         await asyncio.sleep(_STARTS_S)
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, _drain, service.queue)
+        asyncio.get_running_loop().add_signal_handler(number, _drain, service)
     draining = asyncio.create_task(service.queue.drained())
     await asyncio.wait({serving, draining}, return_when=asyncio.FIRST_COMPLETED)
     server.should_exit = True
     await serving
 
 
-def _drain(queue: JudgeQueue) -> None:
+def _drain(service: JudgeService) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().remove_signal_handler(number)
         signal.signal(number, signal.SIG_DFL)
-    queue.drain()
+    service.drain()

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
+import httpx
 import pytest
 
 from infra.config import ConfigError
@@ -37,6 +38,8 @@ class ScriptedHost:
     def __init__(self, script: Callable[[int], Said]) -> None:
         self.num_asked = 0
         self.health = 200
+        self.may_answer = threading.Event()
+        self.may_answer.set()
         self.tokens: list[str] = []
         lock, owner = threading.Lock(), self
 
@@ -47,6 +50,7 @@ class ScriptedHost:
                 pass
 
             def do_GET(self) -> None:
+                owner.may_answer.wait(20)
                 self._answer(Said(owner.health, "{}"))
 
             def do_POST(self) -> None:
@@ -54,6 +58,7 @@ class ScriptedHost:
                 with lock:
                     owner.tokens.append(self.headers.get("authorization", ""))
                     number, owner.num_asked = owner.num_asked, owner.num_asked + 1
+                owner.may_answer.wait(20)
                 self._answer(script(number))
 
             def _answer(self, said: Said) -> None:
@@ -82,8 +87,9 @@ def hosts(*scripts: Callable[[int], Said], **options: Any) -> Iterator[tuple[Rem
         started = [ScriptedHost(script) for script in scripts]
         for host in started:
             stack.callback(host.close)
+        code = options.pop("code", CodeConfig())
         config = SandboxHosts(addresses=tuple(host.address for host in started), probe_s=0.05, **options)
-        yield stack.enter_context(RemoteCodeGrader(CodeConfig(), config)), started
+        yield stack.enter_context(RemoteCodeGrader(code, config)), started
 
 
 def passes(_: int) -> Said:
@@ -244,3 +250,80 @@ def test_an_event_loop_may_ask_from_threads() -> None:
 
     with hosts(passes, passes) as (grader, _):
         assert asyncio.run(ask(grader)) == {Outcome.PASSED}
+
+
+QUICK = CodeConfig(seconds_per_test=0.1, spare_s=0.1)
+
+
+def test_a_program_that_ends_every_host_is_a_fault() -> None:
+    with hosts(lambda _: Said(0), lambda _: Said(0), max_failures=3) as (grader, both):
+        found = grader.judge_program(TESTS, "x")
+        assert (found.outcome, found.score) == (Outcome.SANDBOX_ERROR, None)
+        assert sum(host.num_asked for host in both) == 3
+
+
+def test_a_lasting_503_is_a_fault_after_a_while_and_asked_for_less_and_less() -> None:
+    with hosts(lambda _: Said(503, "{}"), dead_for_s=0.8, waiting_s=0.2, code=QUICK) as (grader, (host,)):
+        started = time.monotonic()
+        found = grader.judge_program(TESTS, "x")
+        assert (found.outcome, found.score) == (Outcome.SANDBOX_ERROR, None)
+        assert "draining" in found.detail
+        assert 1.0 <= time.monotonic() - started < 10
+        assert 3 <= host.num_asked <= 10
+
+
+def test_a_frozen_host_gives_its_programs_back() -> None:
+    with hosts(passes, passes, watch_s=0.2) as (grader, (frozen, _)):
+        frozen.may_answer.clear()
+        started = time.monotonic()
+        with ThreadPoolExecutor(8) as threads:
+            found = list(threads.map(lambda _: grader.judge_program(TESTS, "x").outcome, range(8)))
+        assert time.monotonic() - started < 10
+        assert found == [Outcome.PASSED] * 8
+        assert frozen.num_asked > 0
+        frozen.may_answer.set()
+
+
+def test_a_host_that_judges_for_long_keeps_its_program() -> None:
+    def long(_: int) -> Said:
+        time.sleep(1.0)
+        return Said()
+
+    with hosts(long, watch_s=0.1) as (grader, (host,)):
+        assert grader.judge_program(TESTS, "x").outcome is Outcome.PASSED
+        assert host.num_asked == 1
+
+
+@pytest.mark.parametrize("odd", [Said(200, "<html>Sign in</html>"), Said(200, "{}"), Said(408, "{}")])
+def test_what_is_no_verdict_counts_as_a_failure(odd: Said) -> None:
+    with hosts(lambda _: odd, max_failures=2) as (grader, (host,)):
+        found = grader.judge_program(TESTS, "x")
+        assert (found.outcome, found.score, host.num_asked) == (Outcome.SANDBOX_ERROR, None, 2)
+
+
+def test_a_time_to_come_again_that_is_no_number_is_a_second() -> None:
+    odd = Said(429, "{}", {"Retry-After": "\u00b2"})
+    with hosts(lambda number: odd if number == 0 else Said()) as (grader, _):
+        assert grader.judge_program(TESTS, "x").outcome is Outcome.PASSED
+
+
+@pytest.mark.parametrize(
+    "address", ["host:8000", "ftp://host:1", "http://", "http://host:99999", "http://h:0", "http://a@h:1"]
+)
+def test_an_address_that_is_none_is_named(address: str) -> None:
+    with pytest.raises(ConfigError, match=f"'{address}'"):
+        RemoteCodeGrader(CodeConfig(), SandboxHosts(addresses=(address,)))
+
+
+@pytest.mark.parametrize("error", [httpx.InvalidURL("odd"), httpx.StreamClosed(), httpx.DecodingError("odd")])
+def test_a_look_that_breaks_is_not_the_last(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_: Any, **__: Any) -> httpx.Response:
+        raise error
+
+    with hosts(lambda number: Said(0) if number == 0 else Said()) as (grader, _), monkeypatch.context() as broken:
+        broken.setattr(httpx.Client, "get", breaks)
+        with ThreadPoolExecutor(1) as threads:
+            found = threads.submit(grader.judge_program, TESTS, "x")
+            time.sleep(0.3)
+            broken.undo()
+            assert found.result(10).outcome is Outcome.PASSED
