@@ -40,7 +40,7 @@ class Slot:
 
     def __init__(self, bubblewrap: Path, shown: Mapping[Path, Path]) -> None:
         self._open = ExitStack()
-        self._is_busy = False
+        self._is_busy = self._is_spent = False
         try:
             self.user = self._open.enter_context(leased_user(os.geteuid() == 0))
             self._start(bubblewrap, shown)
@@ -108,17 +108,18 @@ class Slot:
         try:
             with suppress(OSError):
                 self._host.send(b"kill")
-            if self._receive() != b"gone":
+            told = self._receive()
+            if told not in {b"gone", b"left"}:
                 raise SlotError("a slot's zygote ended")
-            self._is_busy = False
+            self._is_busy, self._is_spent = False, told == b"left"
         except SlotError:
             self.close()
             raise
 
     @property
     def is_free(self) -> bool:
-        """True when the next program may start."""
-        return not self._is_busy
+        """True when the next program may start, and finds nothing of those before."""
+        return not self._is_busy and not self._is_spent
 
     def close(self) -> None:
         """End the zygote with all it started; harmless twice."""

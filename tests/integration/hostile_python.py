@@ -169,6 +169,8 @@ PYTHON = (
     _row("files_left", "open('/tmp/left', 'w').write('x')", FINISHED),
     _row("socket_left", "s = socket.socket(socket.AF_UNIX)\ns.bind('\\0left')\ns.listen()\n"
          "if os.fork() == 0: time.sleep(99)", FINISHED),
+    _row("connection_left", "a = socket.create_server(('127.0.0.1', 8000))\n"
+         "c = socket.create_connection(('127.0.0.1', 8000))\na.accept()[0].close()\nc.close()", FINISHED),
     # The interpreter and its descriptors
     _row("inherited_descriptors", "for n in range(3, 300):\n  forbid(lambda: os.fstat(n))"),
     _row("sends_to_zygote", "for n in range(3, 300):\n  forbid(lambda: os.write(n, b'run {}'))"),

@@ -199,3 +199,14 @@ def test_program_has_no_rights_and_goes_first(jails: LocalJails) -> None:
     )
     assert run(jails, source).stdout == f"{['0' * 16] * 3}\n"
     assert run(jails, "print(open('/proc/self/oom_score_adj').read().strip())").stdout == "1000\n"
+
+
+def test_connection_of_a_program_is_not_left_for_the_next(jails: LocalJails) -> None:
+    listens = "import socket\na = socket.create_server(('127.0.0.1', 8000))\n"
+    before = bubblewraps(os.getpid())
+    assert run(jails, listens).outcome is Ending.FINISHED
+    assert bubblewraps(os.getpid()) == before
+    connects = "c = socket.create_connection(('127.0.0.1', 8000))\na.accept()[0].close()\nc.close()"
+    assert run(jails, listens + connects).outcome is Ending.FINISHED
+    assert run(jails, "import socket\nsocket.socket().bind(('127.0.0.1', 8000))").outcome is Ending.FINISHED
+    assert bubblewraps(os.getpid()) != before
