@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -107,6 +109,36 @@ def test_sigterm_finishes_what_it_has_and_ends(tmp_path: Path) -> None:
             assert late.post("/v1/judge", json=asked).status_code == 503
             assert [reply.result().json()["outcome"] for reply in taken] == ["passed"] * 3
         assert host.process.wait(30) == 0
+
+
+def test_sigterm_does_not_wait_for_a_slow_client(tmp_path: Path) -> None:
+    with judging_hosts(tmp_path, 1) as (host,):
+        port = int(host.address.rsplit(":", 1)[1])
+        with (
+            socket.create_connection(("127.0.0.1", port)) as slow,
+            socket.create_connection(("127.0.0.1", port)) as gone,
+        ):
+            for connection in (slow, gone):
+                connection.sendall(b"POST /v1/judge HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n{")
+            while httpx.get(f"{host.address}/health").json()["queue"] < 2:
+                time.sleep(0.02)
+            gone.close()
+            started = time.monotonic()
+            host.process.terminate()
+            assert host.process.wait(30) == 0
+            assert time.monotonic() - started < 10
+        assert "Traceback" not in host.log.read_text(encoding="utf-8")
+
+
+def test_a_frozen_host_gives_its_programs_back(tmp_path: Path, expected: list[tuple[str, float | None, str]]) -> None:
+    with judging_hosts(tmp_path, 2, "--slots", "1") as hosts, grader_of(hosts, watch_s=1.0) as grader:
+
+        def freeze() -> None:
+            os.kill(hosts[0].process.pid, signal.SIGSTOP)
+
+        judged = judge_all(grader, MANY[:48], 16, stop=freeze)
+    assert judged.said() == expected[:48]
+    assert judged.seconds < 120
 
 
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
