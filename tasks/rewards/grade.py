@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from infra.fingerprint import file_digest, fingerprint
 from infra.progress import Progress, progress_bar
 from infra.whole_files import aside_of
 from tasks.records import Outcome
-from tasks.rewards.grade_journal import Journal, output_row, write_output
+from tasks.rewards.grade_journal import Journal, journal_of, output_row, write_output
 from tasks.rewards.grade_rows import SUFFIXES, InputError, count_rows, read_rows
 from tasks.rewards.rewarder import Pair, RewardConfig, Rewarder
 
@@ -57,9 +58,24 @@ def check(job: GradeJob) -> int:
     """
     if job.output.suffix not in SUFFIXES:
         raise InputError(f"{job.output}: name an output that ends in {' or '.join(SUFFIXES)}")
+    if job.output.is_dir():
+        raise InputError(f"{job.output}: is a folder; name a file in it")
     if job.output.resolve() == job.source.resolve():
         raise InputError(f"{job.output}: is the input; name another output")
-    return count_rows(job.source, job.domain)
+    if job.output.exists() and not (_note(job).exists() or journal_of(job.output).exists()):
+        raise InputError(f"{job.output}: is there, and no verdicts of this command; name another output or delete it")
+    num_rows = count_rows(job.source, job.domain)
+    _make_folder(job.output)
+    return num_rows
+
+
+def _make_folder(output: Path) -> None:
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{output.parent}: cannot be made: {error.strerror}; name another output") from None
+    if not os.access(output.parent, os.W_OK):
+        raise InputError(f"{output.parent}: cannot be written to; name another output")
 
 
 def identity_of(job: GradeJob, config: RewardConfig) -> str:
@@ -73,18 +89,17 @@ def finished(job: GradeJob, identity: str) -> Summary | None:
     try:
         note = json.loads(_note(job).read_text(encoding="utf-8"))
         is_same = note["identity"] == identity and note["digest"] == file_digest(job.output)
+        summary = Summary.model_validate(note["summary"]) if is_same else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    if not is_same:
-        return None
-    summary = Summary.model_validate(note["summary"])
-    return summary.model_copy(update={"kept": summary.rows, "output": job.output})
+    return summary and summary.model_copy(update={"kept": summary.rows, "output": job.output})
 
 
 def grade(job: GradeJob, rewarder: Rewarder, num_rows: int) -> Summary:
     """Grade what is not graded yet, then write the output.
 
     Raises:
+        InputError: another command grades into the same output.
         SandboxError: no jail works here.
         EndpointError: the reward model cannot be asked.
     """
@@ -95,14 +110,17 @@ def grade(job: GradeJob, rewarder: Rewarder, num_rows: int) -> Summary:
             _fill(journal, job, rewarder, bar)
         write_output(job.output, journal.rows())
         summary = _summarise(job, journal)
-    if summary.grader_faults:
-        return summary  # the journal stays: the same command grades only those again
+        if not summary.grader_faults:  # otherwise the journal stays: the same command grades only those again
+            _write_note(job, identity, summary)
+            journal.path.unlink()  # while it is locked, so that nobody goes on with it
+    return summary
+
+
+def _write_note(job: GradeJob, identity: str, summary: Summary) -> None:
+    content = {"identity": identity, "digest": file_digest(job.output), "summary": summary.model_dump(mode="json")}
     with aside_of(_note(job)) as aside:
-        content = {"identity": identity, "digest": file_digest(job.output), "summary": summary.model_dump(mode="json")}
         aside.write_text(json.dumps(content) + "\n", encoding="utf-8")
         aside.replace(_note(job))
-    journal.path.unlink()
-    return summary
 
 
 def _fill(journal: Journal, job: GradeJob, rewarder: Rewarder, bar: Progress) -> None:

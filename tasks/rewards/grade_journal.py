@@ -6,7 +6,9 @@ which input and rules a finished output is. Memory holds a place in the journal 
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any, BinaryIO
 
 from infra.whole_files import aside_of
 from tasks.records import Outcome, Verdict
+from tasks.rewards.grade_rows import InputError
 
 FIELDS = ("id", "outcome", "score", "extracted", "method", "ms", "detail")
 # Grading these again may well end otherwise; the verdict on a gold answer that cannot be read stays.
@@ -29,17 +32,25 @@ def output_row(row_id: str | int, verdict: Verdict) -> OutputRow:
     return {name: content[name] for name in FIELDS}
 
 
+def journal_of(output: Path) -> Path:
+    """Where the journal of an output stands."""
+    return output.with_name(f"{output.name}.journal")
+
+
 class Journal:
-    """Rows of an output by their number in the input; use as a context manager.
+    """Rows of an output by their number in the input; use as a context manager. One process at a time has it.
 
     Args:
         output: the file that is made in the end.
         identity: of the input and the rules; a journal of another one is begun anew.
         num_rows: of the input.
+
+    Raises:
+        InputError: another command has it open.
     """
 
     def __init__(self, output: Path, identity: str, num_rows: int) -> None:
-        self.path = output.with_name(f"{output.name}.journal")
+        self.path = journal_of(output)
         self._places = array("q", [_ABSENT]) * num_rows
         self._file = self._open(identity)
         self.num_kept = sum(place != _ABSENT for place in self._places)
@@ -62,15 +73,17 @@ class Journal:
 
     def rows(self) -> Iterator[OutputRow]:
         """All rows, in the order of the input."""
-        for place in self._places:
+        for number, place in enumerate(self._places):
             self._file.seek(place)
-            row: OutputRow = json.loads(self._file.readline())[1]
+            line = _read_line(self._file)
+            if not self._is_entry(line) or line[0] != number:
+                raise InputError(f"{self.path}: something else wrote to it; delete it, and run the command again")
+            row: OutputRow = line[1]
             yield row
 
     def _open(self, identity: str) -> BinaryIO:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.touch()
-        file = self.path.open("r+b")
+        file = _open_locked(self.path)
         if _read_line(file) != {"identity": identity}:
             file.seek(0)
             file.truncate()
@@ -84,18 +97,41 @@ class Journal:
             line = _read_line(file)
             if not isinstance(line, list):
                 break
-            number, row = line
-            is_final = row["outcome"] not in WORTH_ANOTHER_TRY
-            self._places[number] = place if is_final else _ABSENT
+            if self._is_entry(line):  # another version may have written otherwise
+                number, row = line
+                is_final = row["outcome"] not in WORTH_ANOTHER_TRY
+                self._places[number] = place if is_final else _ABSENT
         file.seek(place)
         file.truncate()  # the row that was being written when we were killed
+
+    def _is_entry(self, line: Any) -> bool:
+        if not (isinstance(line, list) and len(line) == 2 and isinstance(line[1], dict)):
+            return False
+        is_number = type(line[0]) is int and 0 <= line[0] < len(self._places)
+        return is_number and line[1].keys() == set(FIELDS) and isinstance(line[1]["outcome"], str)
+
+
+def _open_locked(path: Path) -> BinaryIO:
+    while True:
+        path.touch()
+        file = path.open("r+b")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever had it may have finished and deleted it after we opened it.
+            if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                return file
+        except BlockingIOError:
+            file.close()
+            told = f"{path}: another command is grading into this output; wait for it, or name another output"
+            raise InputError(told) from None
+        file.close()
 
 
 def _read_line(file: BinaryIO) -> Any:
     line = file.readline()
     try:
         return json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

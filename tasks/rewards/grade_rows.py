@@ -41,7 +41,10 @@ class RawRow(NamedTuple):
 
 def _from_json(value: Any) -> Any:
     """Parquet often keeps nested fields as JSON text."""
-    return json.loads(value) if isinstance(value, str) else value
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except RecursionError:
+        raise ValueError("JSON nested too deep") from None
 
 
 def _as_text(value: Any) -> Any:

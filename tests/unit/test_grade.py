@@ -107,6 +107,12 @@ def test_a_line_that_is_no_json_is_told(tmp_path: Path, content: str) -> None:
         check(job)
 
 
+def test_json_that_is_nested_too_deep_is_told(tmp_path: Path) -> None:
+    row = RIGHT | {"tests": "[" * 100_000}
+    with pytest.raises(InputError, match="line 1: field tests"):
+        check(job_of(tmp_path, [row], "code"))
+
+
 def test_files_that_cannot_be_are_told(tmp_path: Path) -> None:
     job = job_of(tmp_path)
     with pytest.raises(InputError, match="no such file"):
@@ -115,8 +121,17 @@ def test_files_that_cannot_be_are_told(tmp_path: Path) -> None:
         check(job.model_copy(update={"output": tmp_path / "out.csv"}))
     with pytest.raises(InputError, match="is the input"):
         check(job.model_copy(update={"output": job.source}))
+    (tmp_path / "folder.jsonl").mkdir()
+    with pytest.raises(InputError, match="is a folder"):
+        check(job.model_copy(update={"output": tmp_path / "folder.jsonl"}))
+    with pytest.raises(InputError, match="cannot be made"):
+        check(job.model_copy(update={"output": job.source / "sub" / "out.jsonl"}))
+    job.output.write_text("precious")
+    with pytest.raises(InputError, match="name another output or delete it"):
+        check(job)
+    job.output.unlink()
     with pytest.raises(InputError, match="no rows"):
-        check(job_of(tmp_path, []))
+        check(job_of(tmp_path, [], output="new.jsonl"))
     (tmp_path / "x.parquet").write_text("no parquet")
     with pytest.raises(InputError, match="not a readable Parquet"):
         check(job.model_copy(update={"source": tmp_path / "x.parquet"}))
@@ -228,7 +243,42 @@ def test_only_faults_of_the_grader_are_graded_again(tmp_path: Path, monkeypatch:
 def test_a_journal_holds_the_last_verdict_of_a_row(tmp_path: Path) -> None:
     with Journal(tmp_path / "out.jsonl", "x", 1) as journal:
         for outcome in (Outcome.CRASH, Outcome.EQUAL):
-            journal.put(0, {"id": "a", "outcome": str(outcome)})
+            journal.put(0, dict.fromkeys(FIELDS) | {"outcome": str(outcome)})
         assert [row["outcome"] for row in journal.rows()] == ["equal"]
     with Journal(tmp_path / "out.jsonl", "x", 1) as again:
         assert 0 in again
+
+
+def test_two_commands_do_not_grade_into_one_output(tmp_path: Path) -> None:
+    with Journal(tmp_path / "out.jsonl", "x", 1), pytest.raises(InputError, match="another command"):
+        Journal(tmp_path / "out.jsonl", "x", 1)
+    with Journal(tmp_path / "out.jsonl", "x", 1):
+        pass
+
+
+@pytest.mark.parametrize("line", [[7, {}], [-1, {}], ["0", {}], [0, {"outcome": "equal"}], [0], {"a": 1}, 3])
+def test_a_line_of_another_version_is_not_kept(tmp_path: Path, line: Any) -> None:
+    with Journal(tmp_path / "out.jsonl", "x", 1) as journal:
+        journal._file.write(json.dumps(line).encode() + b"\n")
+    with Journal(tmp_path / "out.jsonl", "x", 1) as again:
+        assert (again.num_kept, 0 in again) == (0, False)
+
+
+def test_rows_that_something_else_wrote_are_no_output(tmp_path: Path) -> None:
+    row = dict.fromkeys(FIELDS) | {"outcome": "equal"}
+    with Journal(tmp_path / "out.jsonl", "x", 2) as journal:
+        journal.put(0, row)
+        journal._places[1] = journal._places[0]
+        with pytest.raises(InputError, match="something else wrote"):
+            list(journal.rows())
+
+
+@pytest.mark.parametrize("note", ["[]", "{}", '{"identity": "x", "digest": "y"}', None])
+def test_a_note_of_another_version_is_ignored(tmp_path: Path, rewarder: Rewarder, note: str | None) -> None:
+    job = job_of(tmp_path)
+    run(job, rewarder)
+    path = job.output.with_name("out.jsonl.graded.json")
+    content = json.loads(path.read_text()) | {"summary": {"rows": 3, "former": 1}}
+    path.write_text(json.dumps(content) if note is None else note)
+    assert finished(job, identity_of(job, rewarder.config)) is None
+    assert check(job) == 3

@@ -48,6 +48,15 @@ def test_bad_input_is_exit_code_2(source: Path) -> None:
     assert [path.name for path in source.parent.iterdir()] == ["in.jsonl"]
 
 
+def test_an_output_that_cannot_be_is_exit_code_2(source: Path) -> None:
+    (source.parent / "folder.jsonl").mkdir()
+    for output in (source.parent / "folder.jsonl", source / "out.jsonl"):
+        assert invoke("math", source, "-o", output)[0] == 2
+    (source.parent / "mine.jsonl").write_text("precious")
+    assert invoke("math", source, "-o", source.parent / "mine.jsonl")[0] == 2
+    assert (source.parent / "mine.jsonl").read_text() == "precious"
+
+
 def test_faults_of_the_grader_are_exit_code_3(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.rewards.math.MathVerifier.judge", lambda *_: 1 / 0)
     code, told = invoke("math", source, "-o", source.with_name("out.jsonl"), "--json")
