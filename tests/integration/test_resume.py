@@ -113,6 +113,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Ended:
     return posttrain(*command(tmp_path_factory.mktemp("whole") / "store"), *settings)
 
 
+@pytest.mark.thorough
 def test_deterministic_steps_have_the_digests_of_an_undisturbed_run(killed: Ended, whole: Ended) -> None:
     def digests(ended: Ended) -> dict[str, str]:
         return {step["label"]: step["digest"] for step in ended.report["steps"] if step["label"] in DETERMINISTIC}

@@ -108,6 +108,7 @@ def first(place: Place) -> Ended:
     return posttrain("run", "smoke", "--profile", place.profile, "--json", *SETTINGS)
 
 
+@pytest.mark.thorough
 def test_the_whole_pipeline_runs_and_every_artifact_is_whole(place: Place, first: Ended) -> None:
     assert {step["state"] for step in first.report["steps"]} == {"run"}
     manifests = list(place.store.manifests())
@@ -115,22 +116,35 @@ def test_the_whole_pipeline_runs_and_every_artifact_is_whole(place: Place, first
     assert all(place.store.is_whole(manifest) for manifest in manifests)
 
 
+@pytest.mark.thorough
 def test_mlflow_keeps_its_artifacts_in_the_bucket(place: Place, first: Ended) -> None:
     cards = [name for name in place.objects("mlflow") if name.endswith("/card.md")]
     assert len(cards) == len(first.report["steps"])
     assert not (place.folder / "mlartifacts").exists()
 
 
+@pytest.mark.thorough
 def test_no_answer_stays_behind_on_this_machine(place: Place, first: Ended) -> None:
     assert first.code == 0
     assert {name.split("/")[-2] for name in place.objects("store/row_cache")} == {"llm", "verdicts"}
     assert list((place.folder / "scratch").rglob("*.jsonl")) == []
 
 
+@pytest.mark.thorough
 def test_a_second_run_takes_everything_from_the_bucket(place: Place, first: Ended) -> None:
     again = posttrain("run", "smoke", "--profile", place.profile, "--json", *SETTINGS)
     assert {step["state"] for step in again.report["steps"]} == {"cached"}
     assert [step["digest"] for step in again.report["steps"]] == [step["digest"] for step in first.report["steps"]]
+
+
+def test_curation_runs_on_a_real_server(seaweed: S3Server, tmp_path: Path) -> None:
+    place = place_on(seaweed, tmp_path)
+    ended = posttrain("recurate", "smoke", "--profile", place.profile, "--json", *SETTINGS)
+    assert ended.code == 0, ended.stderr
+    manifests = list(place.store.manifests())
+    assert {"merge", "verify-labels", "select-samples"} <= {manifest.step for manifest in manifests}
+    assert all(place.store.is_whole(manifest) for manifest in manifests)
+    assert {name.split("/")[-2] for name in place.objects("store/row_cache")} == {"llm", "verdicts"}
 
 
 @pytest.mark.thorough
