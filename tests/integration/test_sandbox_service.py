@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -41,7 +42,7 @@ def expected() -> list[tuple[str, float | None, str]]:
     return [said[number % len(PROGRAMS)] for number in range(len(MANY))]
 
 
-def grader_of(hosts: list[JudgingHost], **options: float) -> RemoteCodeGrader:
+def grader_of(hosts: list[JudgingHost], **options: Any) -> RemoteCodeGrader:
     return RemoteCodeGrader(CodeConfig(), SandboxHosts(addresses=tuple(host.address for host in hosts), **options))
 
 
