@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -20,7 +21,8 @@ from rich.text import Text
 from infra.config import Config, ConfigError
 from infra.process import port_is_free
 from infra.run import RunRecord, open_store, read_runs
-from infra.runtime import Runtime, secret
+from infra.runtime import Runtime, SandboxRuntime, secret
+from infra.sandbox.limits import Level, SandboxError
 from infra.stack.inspection import FlowRunSeen, active_flow_runs, prefect_client
 from infra.stack.keeper import answers, take_lock
 from infra.stack.plan import PROJECT, make_plan
@@ -35,6 +37,7 @@ NO_DISK_BYTES = 2 * GIB
 QUIET_RUN_S = 3600.0
 OLD_SCRATCH_S = 24 * 3600.0
 CONNECT_S = 3.0
+COMPILER_PATH = "/usr/local/bin:/usr/bin:/bin"  # where the sandbox looks for it
 PROBE = "doctor/probe"
 
 
@@ -113,22 +116,54 @@ def _tools(runtime: Runtime) -> Iterator[Check]:
 
 
 def _sandbox(runtime: Runtime) -> Iterator[Check]:
-    from infra.sandbox.limits import Level, SandboxError
-    from infra.sandbox.sandbox import Sandbox
-
-    if runtime.sandbox.backend != "local":
-        yield Check(name="sandbox", state="good", found=f"elsewhere: {runtime.sandbox.backend}")
+    if runtime.sandbox.backend == "service":
+        yield from (_judging_host(host) for host in runtime.sandbox.hosts)
         return
     try:
-        level = Sandbox(unsafe=runtime.sandbox.unsafe).level
-    except SandboxError as error:
-        yield Check(name="sandbox", state="fault", found=str(error), remedy="install bubblewrap, or use Docker")
+        level = _level(runtime.sandbox)
+    except (SandboxError, OSError, ImportError) as error:
+        yield Check(name="sandbox", state="fault", found=str(error), remedy=_sandbox_remedy(runtime.sandbox))
         return
-    if level is Level.BUBBLEWRAP:
-        yield Check(name="sandbox", state="good", found=level.value)
-    else:
-        remedy = "install bubblewrap: code under test then has no network and sees no host file"
-        yield Check(name="sandbox", state="warning", found=level.value, remedy=remedy)
+    is_good = level in {Level.BUBBLEWRAP, Level.DOCKER}
+    remedy = "" if is_good else f"{_sandbox_remedy(runtime.sandbox)}: code then has no network and sees no host file"
+    yield Check(name="sandbox", state="good" if is_good else "warning", found=level.value, remedy=remedy)
+    if runtime.sandbox.backend == "local" and shutil.which("g++", path=COMPILER_PATH) is None:
+        remedy = "install g++ (Debian: apt-get install g++); until then C++ programs have no verdict"
+        yield Check(name="sandbox c++", state="warning", found=f"no g++ in {COMPILER_PATH}", remedy=remedy)
+
+
+def _level(place: SandboxRuntime) -> Level:
+    """How well programs are kept apart; the walls are tried."""
+    if place.backend == "local":
+        from infra.sandbox.sandbox import Sandbox
+
+        return Sandbox(unsafe=place.unsafe).level
+    from infra.sandbox.docker import DockerSandbox
+    from infra.sandbox.docker_container import DockerConfig
+
+    with closing(DockerSandbox(DockerConfig(image=place.image, num_slots=1))) as sandbox:
+        return sandbox.level
+
+
+def _sandbox_remedy(place: SandboxRuntime) -> str:
+    if place.backend == "docker":
+        return "start the engine and make the image (docker/sandbox.Dockerfile), with the package `docker` installed"
+    if shutil.which("bwrap") is None:
+        return "install bubblewrap (Debian: apt-get install bubblewrap), or use Docker"
+    return (
+        "bubblewrap is installed and not permitted: allow user namespaces (sysctl kernel.unprivileged_userns_clone=1 "
+        "and kernel.apparmor_restrict_unprivileged_userns=0; in a container --security-opt seccomp=unconfined "
+        "--security-opt apparmor=unconfined), or use Docker"
+    )
+
+
+def _judging_host(host: str) -> Check:
+    try:
+        httpx.get(f"{host.rstrip('/')}/health", timeout=CONNECT_S).raise_for_status()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        remedy = "start it there (posttrain sandbox serve), or mend hosts of [sandbox]"
+        return Check(name="sandbox host", state="fault", found=f"{host}: {error}", remedy=remedy)
+    return Check(name="sandbox host", state="good", found=host)
 
 
 def _disk(runtime: Runtime) -> Iterator[Check]:
