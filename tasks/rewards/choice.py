@@ -40,7 +40,7 @@ def letter_of(answer: str, choices: Sequence[str]) -> str | None:
     ('B', 'B', None)
     """
     letters = ascii_uppercase[: len(choices)]
-    plain = without_text_marks(answer).strip("$ ").strip()
+    plain = without_text_marks(answer).replace("\\ ", " ").strip("$ ").strip()
     bare = _BARE.match(plain)
     if bare and bare[1].upper() in letters:
         return bare[1].upper()

@@ -16,6 +16,12 @@ _FRACTION = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 _SHORT_FRACTION = re.compile(r"\\frac\s*(\d|\{[^{}]*\})\s*(\d|[a-zA-Z]|\{[^{}]*\})")
 _SHORT_ROOT = re.compile(r"\\sqrt ?([\da-zA-Z])")
 _ROOT_SIGN = re.compile(r"\u221a(\d+|[a-zA-Z])")
+# What only changes the look: weights and colours; their arguments stay.
+_STYLE = re.compile(r"\\(?:boldsymbol|bm|underline|bf)(?![a-zA-Z]) *|\\(?:textcolor|color) *\{[^{}]*\} *")
+_SLANTED = re.compile(r"\\([lg]eq)slant(?![a-zA-Z])")
+_REPEATING = re.compile(r"(?<![\d.,])(\d{0,30})\.(\d{0,30})\\(?:overline|bar) ?\{(\d{1,30})\}")
+_LETTER_TIMES = re.compile(r"(?<=\d)( ?)x\1(?=10\^)")
+_ALL_REALS = re.compile(r"(?:the set of )?all real(?:s| numbers)", re.IGNORECASE)
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
 _WIDE_DIGITS = str.maketrans("０１２３４５６７８９", "0123456789")
@@ -69,19 +75,50 @@ def normalise(answer: str) -> str:
     text = _NAMED.sub("", text) if text.count("=") == 1 else text
     text = _FREE_SPACE.sub("", text)
     text = re.sub(r"\^\{(\w)\}", r"^\1", text.replace("**", "^"))
+    text = r"\mathbb{R}" if _ALL_REALS.fullmatch(without_text_marks(text)) else text
     text = text.replace(r"\mathbb{R}", r"(-\infty,\infty)").replace(r"+\infty", r"\infty")
     return _in_digits(text.strip().rstrip("."))
 
 
 def in_latex(answer: str) -> str:
-    r"""An answer with LaTeX for Unicode's mathematics.
+    r"""An answer with LaTeX for Unicode's mathematics, and for spellings that mathematics does not have.
 
-    >>> in_latex("√51 ≤ 2¹⁰")
-    '\\sqrt{51} \\le  2^{10}'
+    >>> in_latex("√51 ≤ 2¹⁰"), in_latex(r"\bm{\color{red}{12}}"), in_latex(r"0.\overline{3}")
+    ('\\sqrt{51} \\le  2^{10}', '12', '\\frac{3}{9}')
     """
     text = _SUPERSCRIPT.sub(lambda found: f"^{{{found[0].translate(_SUPERSCRIPTS)}}}", answer)
     text = _ROOT_SIGN.sub(r"\\sqrt{\1}", text)
-    return text.translate(_CHARACTERS).translate(_WIDE_DIGITS)
+    text = _without_styles(text.translate(_CHARACTERS).translate(_WIDE_DIGITS))
+    text = _LETTER_TIMES.sub(r"\\times ", _SLANTED.sub(r"\\\1", text))
+    return _REPEATING.sub(_repeated, text)
+
+
+def _without_styles(text: str) -> str:
+    position = 0
+    while found := _STYLE.search(text, position):
+        rest = text[found.end() :]
+        end = _closing(rest)
+        position = found.start()
+        space = " " if text[:position][-1:].isalpha() else ""  # \pi\bm{r}
+        text = text[:position] + space + (rest if end < 0 else rest[1:end] + rest[end + 1 :])
+    return text
+
+
+def _closing(text: str) -> int:
+    """Where the brace that a text begins with is closed; -1: it begins with none, or nothing closes it."""
+    depth = 0
+    for index, character in enumerate(text):
+        depth += (character == "{") - (character == "}")
+        if depth == 0:
+            return index or -1
+    return -1
+
+
+def _repeated(found: re.Match[str]) -> str:
+    r"""`0.\overline{3}` as a fraction, which is exact."""
+    whole, plain, again = found.groups()
+    numerator = int(whole + plain + again) - int((whole + plain) or 0)
+    return rf"\frac{{{numerator}}}{{{'9' * len(again)}{'0' * len(plain)}}}"
 
 
 def _in_digits(text: str) -> str:

@@ -28,6 +28,10 @@ _NO_UNIT = re.compile(r"^(?:(?:square|sq|cubic)\.? )?units?(?: squared| cubed)?(
 _SYMBOLS = frozenset({"pi", "i", "e", "x", "y", "z", "n"})
 
 
+_COMPOUND = re.compile(r"(?:\d{1,9} ?[a-zA-Z]{1,12} ?){1,3}\d{1,9}(?:\.\d{1,9})? ?[a-zA-Z]{1,12}")
+_PART = re.compile(r"([\d.]+) ?([a-zA-Z]+)")
+
+
 class Quantity(NamedTuple):
     """A number as it was answered. `unit` None: none was named. `base` None: ten.
 
@@ -61,6 +65,9 @@ def parse_quantity(text: str) -> Quantity:
     if degrees:
         scale = degrees[2] or degrees[3]
         return Quantity(parse_number(degrees[1]), unit=f"degree {scale}" if scale else "degree")
+    compound = _compound(" ".join(without_text_marks(text).split()))
+    if compound:
+        return compound
     try:
         return Quantity(parse_number(text))
     except NotExactError:
@@ -68,6 +75,21 @@ def parse_quantity(text: str) -> Quantity:
         if split is None:
             raise
         return Quantity(parse_number(split.body), unit=split.unit, is_symbol=split.is_symbol)
+
+
+def _compound(text: str) -> Quantity | None:
+    """`2 hours 30 minutes` in its last unit; None where its units do not fall within one dimension."""
+    if not _COMPOUND.fullmatch(text):
+        return None
+    parts = _PART.findall(text)
+    units = [parse_unit(word) for _, word in parts]
+    known = [unit for unit in units if unit is not None]
+    scales = [unit.scale for unit in known]
+    is_falling = scales == sorted(set(scales), reverse=True)
+    if len(known) < len(parts) or not is_falling or len({unit.dimensions for unit in known}) > 1:
+        return None
+    total = sum((Fraction(number) * scale for (number, _), scale in zip(parts, scales, strict=True)), Fraction(0))
+    return Quantity(Number(total / scales[-1]), unit=parts[-1][1])
 
 
 def _in_base(digits: str, base: str) -> Quantity:

@@ -36,6 +36,7 @@ def _parse(answer: str) -> Any:
 def _compare(gold: str, answer: str, min_digits: int | None) -> dict[str, str]:
     from math_verify import verify
 
+    gold, answer = _told_apart(gold, answer)
     golds = _parse(gold)
     if not golds:
         return {"outcome": "gold_unparseable"}
@@ -53,15 +54,29 @@ def _compare(gold: str, answer: str, min_digits: int | None) -> dict[str, str]:
     return {"outcome": "equal" if is_equal else "different", "method": "math_verify" if told is None else "value"}
 
 
+def _told_apart(gold: str, answer: str) -> tuple[str, str]:
+    """The parser folds case: where one text holds `R` beside `r`, the large one gets a letter that is free."""
+    letters = [{found["token"] for found in _TOKEN.finditer(text) if found["token"]} for text in (gold, answer)]
+    both = sorted(upper for each in letters for upper in each if upper.isupper() and upper.lower() in each)
+    used = {token.lower() for each in letters for token in each}
+    new = dict(zip(dict.fromkeys(both), (free for free in "uvwpqabchkgjlmnorstxyz" if free not in used), strict=False))
+    gold, answer = (_TOKEN.sub(lambda found: new.get(found["token"] or "", found[0]), text) for text in (gold, answer))
+    return gold, answer
+
+
 def _is_read_in_part(text: str) -> bool:
     """Whether the parser leaves out the first or the last symbol or number: what it then calls equal need not be."""
     tokens = [found for found in _TOKEN.finditer(text) if found["token"]]
-    return any(_parse(_changed(text, token)) == _parse(text) for token in (tokens[:1] + tokens[-1:]))
+    # Two changes: one alone may leave the value as it is, as binom(5, 3) is binom(5, 2).
+    return any(
+        all(_parse(_changed(text, token, step)) == _parse(text) for step in (1, 4))
+        for token in (tokens[:1] + tokens[-1:])
+    )
 
 
-def _changed(text: str, token: re.Match[str]) -> str:
+def _changed(text: str, token: re.Match[str], step: int) -> str:
     old = token["token"]
-    new = f"({old}+7)" if old.isalpha() else old[:-1] + ("8" if old[-1] == "9" else str(int(old[-1]) + 1))
+    new = f"({old}+{6 + step})" if old.isalpha() else old[:-1] + str((int(old[-1]) + step) % 10)
     return text[: token.start()] + new + text[token.end() :]
 
 
