@@ -21,7 +21,7 @@ unit: .venv/.ready
 	.venv/bin/python -m pytest tests/unit tests/architecture -n 2 --dist loadfile
 
 integration: .venv/.ready
-	.venv/bin/python -m pytest tests/integration -n 4 --dist loadfile --no-loadscope-reorder --durations 25
+	.venv/bin/python -m pytest tests/integration -n 3 --dist loadfile --no-loadscope-reorder --durations 25
 
 thorough: .venv/.ready ## the integration tests, and those that take minutes more
 	.venv/bin/python -m pytest tests/integration --thorough

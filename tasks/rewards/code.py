@@ -26,7 +26,7 @@ _LONGEST_S = 3600.0
 class CodeConfig(Config):
     """Limits of code checking; all of it may change a verdict."""
 
-    version: int = Field(default=2, description="of the rules; raise it with any change of theirs, verdicts are cached")
+    version: int = Field(default=3, description="of the rules; raise it with any change of theirs, verdicts are cached")
     test_s: float = Field(default=6.0, gt=0, le=_LONGEST_S, description="for one test (SkyworkAI/Skywork-OR1)")
     seconds_per_test: float = Field(
         default=7.0, gt=0, le=_LONGEST_S, description="the 7 of min(7n + 5, 300) s for all n tests"

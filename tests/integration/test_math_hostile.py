@@ -104,7 +104,7 @@ def children_kib() -> int:
 def test_thousands_of_hostile_answers(pytestconfig: pytest.Config) -> None:
     pairs = hostile(10_000 if pytestconfig.getoption("--thorough") else 1_500, seed=4)
     config = MathConfig(timeout_s=1.0, memory_bytes=1024 * MIB)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before, children_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, children_kib()
     started = time.monotonic()
     with MathVerifier(config, num_processes=2) as verifier:
         verdicts = verifier.judge_all(pairs)
@@ -115,7 +115,7 @@ def test_thousands_of_hostile_answers(pytestconfig: pytest.Config) -> None:
     assert len(verdicts) == len(pairs)
     assert sum(found[outcome] for outcome in (Outcome.TIME_OUT, Outcome.CRASH)) < 0.06 * len(pairs)
     assert slowest_in_parent(verdicts) < 1000
-    assert children_kib() <= 1024 * 1024
+    assert children_kib() <= max(1024 * 1024, children_before)  # other tests of this process had children too
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 512 * 1024
     assert all(verdict.model_dump_json() for verdict in verdicts), "a verdict can be written to a file"
 

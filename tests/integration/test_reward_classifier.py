@@ -94,7 +94,8 @@ def _logits(folder: Path, answer: str) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize("num_labels", [pytest.param(1, marks=pytest.mark.thorough), 3])
+@pytest.mark.thorough
+@pytest.mark.parametrize("num_labels", [1, 3])
 def test_scores_are_those_of_the_model(tmp_path: Path, num_labels: int) -> None:
     folder = _save_model(tmp_path / "model", num_labels)
     labels = ("score",) if num_labels == 1 else ASPECTS

@@ -204,7 +204,7 @@ def wait_for_approval(stack: RunningStack, known: set[str]) -> list[str]:
         found = stack.post("/flow_runs/filter", flow_runs={"state": {"type": {"any_": ["PAUSED"]}}})
         return [run["id"] for run in found if run["id"] not in known]
 
-    wait_until(lambda: bool(paused()), "a run that waits for approval", 300.0)
+    wait_until(lambda: bool(paused()), "a run that waits for approval", 900.0)
     return paused()
 
 
