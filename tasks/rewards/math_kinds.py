@@ -95,9 +95,9 @@ def are_apart(gold: Kind, answer: Kind) -> bool:
 def choice_letter(text: str) -> str | None:
     r"""The letter that a normalised answer to a choice commits to: `(B)`, `B. green`, `\text{B}`; None: none.
 
-    >>> choice_letter("(B)"), choice_letter(r"\text{(B) } 5"), choice_letter("BC"), choice_letter("B=5")
+    >>> choice_letter("(B)"), choice_letter(r"\text{(B) } 5"), choice_letter("BC"), choice_letter("(B)+1")
     ('B', 'B', None, None)
     """
     text = without_text_marks(text)
-    found = re.match(r"^(?:[Oo]ption|[Cc]hoice|[Aa]nswer)? ?:? ?\(?([A-J])(?:\)|[).:] ?.*)?$", text)
+    found = re.match(r"^(?:[Oo]ption|[Cc]hoice|[Aa]nswer)? ?:? ?\(?([A-J])(?:\)|[).:] ?(?![-+*/^_=]).*)?$", text)
     return found[1] if found else None
