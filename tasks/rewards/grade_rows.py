@@ -7,6 +7,7 @@ or a gold answer that cannot be used are no such thing; the row's verdict says s
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
@@ -54,16 +55,16 @@ def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-class Row(BaseModel):
+class Row(BaseModel, ABC):
     """What rows of every domain have; fields that grading does not need are let be."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
     id: str | int
     response: str
 
+    @abstractmethod
     def query(self) -> Query:
         """The question that the response is judged by."""
-        raise NotImplementedError
 
     def _query(self, domain: Domain, text: str = "", **fields: Any) -> Query:
         messages = fields.pop("messages", None) or (Message(role="user", content=text),)

@@ -129,7 +129,7 @@ def bare(sample: Sample) -> bool:
 
     try:
         return bool(verify(parse(rf"$\boxed{{{sample.gold}}}$"), parse(sample.response)))
-    except Exception:
+    except Exception:  # whatever sympy raises within it
         return False
 
 

@@ -96,10 +96,12 @@ PYTHON = (
     _row("reads_own_environment", "if '@SECRET@' in str(os.environ): print('ESCAPED')"),
     _row("sees_processes", "if len([p for p in os.listdir('/proc') if p.isdigit()]) > 4: print('ESCAPED')"),
     _row("reads_roots_of_others", "for p in os.listdir('/proc'):\n  if p.isdigit() and int(p) != os.getpid():\n"
-         "    forbid(lambda: os.listdir(f'/proc/{p}/root/tmp'))\n    forbid(lambda: os.listdir(f'/proc/{p}/fd'))"),
+         "    forbid(lambda: os.listdir('/'.join(('/proc', p, 'root', 'tmp'))))\n"
+         "    forbid(lambda: os.listdir(f'/proc/{p}/fd'))"),
     # Files of the host
     _row("reads_marker", "forbid(lambda: open('@MARKER@').read())"),
-    _row("reads_shadow", "for p in ('/etc/shadow', '/etc/passwd', '/root/.bashrc', '/root/.ssh/id_rsa'):\n"
+    _row("reads_shadow", "for p in ('/etc/shadow', '/etc/passwd', "
+         "*('/'.join(('', 'root', n)) for n in ('.bashrc', '.ssh/id_rsa'))):\n"
          "  forbid(lambda: open(p).read())"),
     _row("climbs_up", "forbid(lambda: open('../' * 40 + '@MARKER@'.lstrip('/')).read())"),
     _row("reads_by_symlink", "os.symlink('@MARKER@', 'link')\nforbid(lambda: open('link').read())"),
