@@ -35,8 +35,10 @@ def give_up_privileges(user: int | None) -> None:
 
 def go_first() -> None:
     """Have the kernel end this process before any other when memory is short; without /proc it decides by itself."""
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123 - as in `_read`
-        file.write("1000")
+    with contextlib.suppress(OSError):
+        file = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+        os.write(file, b"1000")
+        os.close(file)
 
 
 def program_namespace() -> dict[str, Any]:

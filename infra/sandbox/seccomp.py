@@ -18,6 +18,7 @@ _FOREIGN_NUMBERS = 0x4000_0000  # the x32 calls of x86-64, which nobody uses
 # unix, inet, inet6: inside the jail's own network. Others are not all kept apart by namespaces: vsock reaches the host.
 _FAMILIES = (1, 2, 10)
 _SET_NO_NEW_PRIVILEGES, _SET_SECCOMP, _FILTER_MODE = 38, 22, 2
+_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class _Machine(NamedTuple):
@@ -33,17 +34,17 @@ _CLONE3 = 435
 _MACHINES = {
     # ptrace, process_vm_readv, process_vm_writev, unshare, setns, mount, umount2, pivot_root, chroot, add_key,
     # request_key, keyctl, bpf, perf_event_open, userfaultfd, name_to_handle_at, open_by_handle_at, kexec_load,
-    # init_module, finit_module, delete_module, swapon, swapoff, reboot, acct, quotactl, syslog, kcmp, and shmget: no
-    # limit of a process counts what it holds
+    # init_module, finit_module, delete_module, swapon, swapoff, reboot, acct, quotactl, syslog, kcmp; shmget, semget,
+    # msgget, mq_open: no limit of a process counts what they hold, and that outlives the process
     "x86_64": _Machine(
         0xC000_003E, 56, 41,
         (101, 310, 311, 272, 308, 165, 166, 155, 161, 248, 249, 250, 321, 298, 323, 303, 304, 246, 175, 313, 176, 167,
-         168, 169, 163, 179, 103, 312, 29, *_SHARED),
+         168, 169, 163, 179, 103, 312, 29, 64, 68, 240, *_SHARED),
     ),
     "aarch64": _Machine(
         0xC000_00B7, 220, 198,
         (117, 270, 271, 97, 268, 40, 39, 41, 51, 217, 218, 219, 280, 241, 282, 264, 265, 104, 105, 273, 106, 224, 225,
-         142, 89, 60, 116, 272, 194, *_SHARED),
+         142, 89, 60, 116, 272, 194, 190, 186, 180, *_SHARED),
     ),
 }  # fmt: skip
 
@@ -85,10 +86,9 @@ def refuse_calls(program: bytes) -> None:
     Raises:
         OSError: the kernel takes no filter.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_SET_NO_NEW_PRIVILEGES, 1, 0, 0, 0) != 0:
+    if _LIBC.prctl(_SET_NO_NEW_PRIVILEGES, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "no_new_privs")
     if program:
         wanted = _Filter(len(program) // 8, program)
-        if libc.prctl(_SET_SECCOMP, _FILTER_MODE, ctypes.byref(wanted), 0, 0) != 0:
+        if _LIBC.prctl(_SET_SECCOMP, _FILTER_MODE, ctypes.byref(wanted), 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "seccomp filter")
