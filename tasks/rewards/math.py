@@ -28,7 +28,7 @@ Gold = str | Sequence[str]
 class MathConfig(Policy):
     """How math answers are compared; all of it may change a verdict."""
 
-    version: int = Field(default=3, description="of the rules; raise it with any change of theirs, verdicts are cached")
+    version: int = Field(default=4, description="of the rules; raise it with any change of theirs, verdicts are cached")
     timeout_s: float = Field(default=5.0, gt=0, description="for math_verify on one pair (its own default)")
     memory_bytes: int = Field(default=2048 * MIB, description="address space of a math_verify process")
     recycle_after: int = Field(default=500, ge=1, description="pairs after which a math_verify process is replaced")

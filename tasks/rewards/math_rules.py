@@ -22,7 +22,7 @@ from tasks.rewards.math_units import Quantity, Split, equal_quantities, equal_un
 
 _CHAIN = re.compile(r"^([^<>\\]+?)(<|\\le) ?([a-zA-Z])(<|\\le) ?([^<>=\\]+|[-+]?\\infty ?)$")
 _FALLING = re.compile(r"^([^<>\\]+?)(>|\\ge) ?([a-zA-Z])(>|\\ge) ?([^<>=\\]+|-\\infty ?)$")
-_MEMBER = re.compile(r"^[a-zA-Z]\\in ?([(\[].*[)\]])$")
+_MEMBER = re.compile(r"^([a-zA-Z])\\in ?([(\[].*[)\]])$")
 _BOUND = re.compile(r"^([a-zA-Z])(<|>|\\le|\\ge) ?(-?[\w.{}/]+|-?\\frac\{[^{}]*\}\{[^{}]*\})$")
 _BOUNDED = re.compile(r"^(-?[\d./]+|-?\\frac\{[^{}]*\}\{[^{}]*\})(<|>|\\le|\\ge) ?([a-zA-Z])$")
 _BUILT_SET = re.compile(r"^\\\{ ?([a-zA-Z]) ?(?:\\mid|\||:) ?(\1.*|.*\1.*) ?\\\}$")
@@ -30,6 +30,8 @@ _RATIO = re.compile(r"^\d{1,9}(?:\.\d{1,9})?(?::\d{1,9}(?:\.\d{1,9})?)+$")
 _CLOCK = re.compile(r"^\d{1,2}:[0-5]\d(?::[0-5]\d)?$")
 _CAPITALS = re.compile(r"^[A-Z]{3,}$")
 _PRIMES = re.compile(r"(?<=[a-zA-Z])(?:'|\^\{?(?:\\prime ?)+\}?)")
+_FUNCTION = re.compile(r"^[\s$]*([a-zA-Z])((?:'|\^\{?(?:\\prime ?)+\}?)*)(?:\([a-z]\))?\s*=")
+_PRIME = re.compile(r"'|\\prime")
 _TRANSPOSES = re.compile(r"(?<=[A-Z])\^\{?(?:T|\\top)\}?(?![a-zA-Z])")
 _CALLED = re.compile(r"([a-zA-Z]\(-?[\d.]+\)) ?=")
 _MIRRORED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
@@ -45,6 +47,8 @@ def decide(gold: str, answer: str, policy: Policy) -> Ruling | Open:
     left, right = as_interval(texts[0]), as_interval(texts[1])
     axes = _AXIS.match(gold), _AXIS.match(answer)
     if axes[0] and axes[1] and any(a and b and a != b for a, b in zip(axes[0].groups(), axes[1].groups(), strict=True)):
+        return ruling(False, "kind")
+    if _is_derivative_of(gold, answer):
         return ruling(False, "kind")
     variables = [_variable(text) for text in texts]
     if all(variables) and variables[0] != variables[1]:
@@ -67,6 +71,14 @@ def _decide(gold: str, answer: str, policy: Policy, given: Open) -> Ruling | Ope
         or _refuse(gold, answer, too_large)
         or given
     )
+
+
+def _is_derivative_of(gold: str, answer: str) -> bool:
+    """Whether both name one function before `=`, with another number of primes."""
+    left, right = _FUNCTION.match(gold), _FUNCTION.match(answer)
+    if left is None or right is None or left[1] != right[1]:
+        return False
+    return len(_PRIME.findall(left[2])) != len(_PRIME.findall(right[2]))
 
 
 def _by_number(gold: str, answer: str, policy: Policy) -> Ruling | None:
@@ -164,7 +176,7 @@ def _refuse(gold: str, answer: str, danger_of: Callable[[str], str | None]) -> R
 
 def _variable(text: str) -> str:
     """The variable of an inequality in one; empty where there is none, or it is a set's own."""
-    places = ((_CHAIN, 3), (_FALLING, 3), (_BOUND, 1), (_BOUNDED, 3))
+    places = ((_CHAIN, 3), (_FALLING, 3), (_BOUND, 1), (_BOUNDED, 3), (_MEMBER, 1))
     return next((found[place] for pattern, place in places if (found := pattern.match(text))), "")
 
 
@@ -184,7 +196,7 @@ def as_interval(text: str) -> str:
         ends = f"{falling[5].strip()},{falling[1].strip()}"
         return f"{'(' if falling[4] == '>' else '['}{ends}{')' if falling[2] == '>' else ']'}"
     if member:
-        return member[1]
+        return member[2]
     bound, bounded = _BOUND.match(text), _BOUNDED.match(text)
     if bound:
         return _half_line(bound[2], bound[3].strip())

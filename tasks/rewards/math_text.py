@@ -20,6 +20,12 @@ _ROOT_SIGN = re.compile(r"\u221a(\d+|[a-zA-Z])")
 _STYLE = re.compile(r"\\(?:boldsymbol|bm|underline|bf)(?![a-zA-Z]) *|\\(?:textcolor|color) *\{[^{}]*\} *")
 _SLANTED = re.compile(r"\\([lg]eq)slant(?![a-zA-Z])")
 _REPEATING = re.compile(r"(?<![\d.,])(\d{0,30})\.(\d{0,30})\\(?:overline|bar) ?\{(\d{1,30})\}")
+_DEGREES = re.compile(
+    r"(\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])(?:\^\{?-?\d\}?)?) ?([({]?) ?(\d{1,4})(?:\.(\d{1,6}))?"
+    r" ?\^ ?(?:\{ ?\\circ ?\}|\\circ)"
+)
+# The parser takes T for a transpose and drops it.
+_POWER_T = re.compile(r"(?<![a-zA-Z\\])e\^(?:\{T\}|T)(?![a-zA-Z])")
 _LETTER_TIMES = re.compile(r"(?<=\d)( ?)x\1(?=10\^)")
 _ALL_REALS = re.compile(r"(?:the set of )?all real(?:s| numbers)", re.IGNORECASE)
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
@@ -90,7 +96,7 @@ def in_latex(answer: str) -> str:
     text = _ROOT_SIGN.sub(r"\\sqrt{\1}", text)
     text = _without_styles(text.translate(_CHARACTERS).translate(_WIDE_DIGITS))
     text = _LETTER_TIMES.sub(r"\\times ", _SLANTED.sub(r"\\\1", text))
-    return _REPEATING.sub(_repeated, text)
+    return _POWER_T.sub("e^{t}", _DEGREES.sub(_in_radians, _REPEATING.sub(_repeated, text)))
 
 
 def _without_styles(text: str) -> str:
@@ -112,6 +118,13 @@ def _closing(text: str) -> int:
         if depth == 0:
             return index or -1
     return -1
+
+
+def _in_radians(found: re.Match[str]) -> str:
+    r"""`\sin 22.5^\circ` with its angle as an exact multiple of pi; elsewhere a degree stays a unit."""
+    function, bracket, whole, decimals = found.groups()
+    angle = rf"\frac{{{int(whole + (decimals or ''))}\pi}}{{{180 * 10 ** len(decimals or '')}}}"
+    return f"{function}{bracket}{angle}" if bracket else f"{function}({angle})"
 
 
 def _repeated(found: re.Match[str]) -> str:

@@ -37,10 +37,10 @@ def _compare(gold: str, answer: str, min_digits: int | None) -> dict[str, str]:
     from math_verify import verify
 
     gold, answer = _told_apart(gold, answer)
-    golds = _parse(gold)
+    golds = _with_imaginary_unit(_parse(gold))
     if not golds:
         return {"outcome": "gold_unparseable"}
-    answers = _parse(answer)
+    answers = _with_imaginary_unit(_parse(answer))
     if not answers:
         return {"outcome": "answer_unparseable"}
     for parsed, outcome in ((golds[0], "gold_unparseable"), (answers[0], "answer_unparseable")):
@@ -52,6 +52,14 @@ def _compare(gold: str, answer: str, min_digits: int | None) -> dict[str, str]:
         if is_equal and _is_read_in_part(text):
             return {"outcome": outcome, "detail": "only a part of it was read"}
     return {"outcome": "equal" if is_equal else "different", "method": "math_verify" if told is None else "value"}
+
+
+def _with_imaginary_unit(parsed: list[Any]) -> list[Any]:
+    r"""The parser takes `i` for a symbol, so that e^{i\pi} would not be -1."""
+    from sympy import Expr, I
+
+    units = [{s: I for s in found.free_symbols if s.name == "i"} if isinstance(found, Expr) else {} for found in parsed]
+    return [found.subs(unit) if unit else found for found, unit in zip(parsed, units, strict=True)]
 
 
 def _told_apart(gold: str, answer: str) -> tuple[str, str]:
