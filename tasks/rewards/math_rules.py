@@ -29,9 +29,8 @@ _BUILT_SET = re.compile(r"^\\\{ ?([a-zA-Z]) ?(?:\\mid|\||:) ?(\1.*|.*\1.*) ?\\\}
 _RATIO = re.compile(r"^\d{1,9}(?:\.\d{1,9})?(?::\d{1,9}(?:\.\d{1,9})?)+$")
 _CLOCK = re.compile(r"^\d{1,2}:[0-5]\d(?::[0-5]\d)?$")
 _CAPITALS = re.compile(r"^[A-Z]{3,}$")
-_PRIMES = re.compile(r"(?<=[a-zA-Z])(?:'|\^\{?(?:\\prime ?)+\}?)")
-_FUNCTION = re.compile(r"^[\s$]*([a-zA-Z])((?:'|\^\{?(?:\\prime ?)+\}?)*)(?:\([a-z]\))?\s*=")
-_PRIME = re.compile(r"'|\\prime")
+_PRIMES = re.compile(r"(?<=[a-zA-Z])'")
+_FUNCTION = re.compile(r"^[\s$]*([a-zA-Z])('*)(?:\([a-z]\))?\s*=")
 _TRANSPOSES = re.compile(r"(?<=[A-Z])\^\{?(?:T|\\top)\}?(?![a-zA-Z])")
 _CALLED = re.compile(r"([a-zA-Z]\(-?[\d.]+\)) ?=")
 _MIRRORED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
@@ -76,9 +75,7 @@ def _decide(gold: str, answer: str, policy: Policy, given: Open) -> Ruling | Ope
 def _is_derivative_of(gold: str, answer: str) -> bool:
     """Whether both name one function before `=`, with another number of primes."""
     left, right = _FUNCTION.match(gold), _FUNCTION.match(answer)
-    if left is None or right is None or left[1] != right[1]:
-        return False
-    return len(_PRIME.findall(left[2])) != len(_PRIME.findall(right[2]))
+    return left is not None and right is not None and left[1] == right[1] and left[2] != right[2]
 
 
 def _by_number(gold: str, answer: str, policy: Policy) -> Ruling | None:

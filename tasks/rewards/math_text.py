@@ -24,6 +24,7 @@ _DEGREES = re.compile(
     r"(\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])(?:\^\{?-?\d\}?)?) ?([({]?) ?(\d{1,4})(?:\.(\d{1,6}))?"
     r" ?\^ ?(?:\{ ?\\circ ?\}|\\circ)"
 )
+_PRIMES = re.compile(r"\^ ?(?:\{ ?(?:\\prime ?)+\}|\\prime(?![a-zA-Z]))")
 # The parser takes T for a transpose and drops it.
 _POWER_T = re.compile(r"(?<![a-zA-Z\\])e\^(?:\{T\}|T)(?![a-zA-Z])")
 _LETTER_TIMES = re.compile(r"(?<=\d)( ?)x\1(?=10\^)")
@@ -95,6 +96,7 @@ def in_latex(answer: str) -> str:
     text = _SUPERSCRIPT.sub(lambda found: f"^{{{found[0].translate(_SUPERSCRIPTS)}}}", answer)
     text = _ROOT_SIGN.sub(r"\\sqrt{\1}", text)
     text = _without_styles(text.translate(_CHARACTERS).translate(_WIDE_DIGITS))
+    text = _PRIMES.sub(lambda found: "'" * found[0].count("prime"), text)
     text = _LETTER_TIMES.sub(r"\\times ", _SLANTED.sub(r"\\\1", text))
     return _POWER_T.sub("e^{t}", _DEGREES.sub(_in_radians, _REPEATING.sub(_repeated, text)))
 

@@ -56,7 +56,7 @@ def _compare(gold: str, answer: str, min_digits: int | None) -> dict[str, str]:
 
 def _with_imaginary_unit(parsed: list[Any]) -> list[Any]:
     r"""The parser takes `i` for a symbol, so that e^{i\pi} would not be -1."""
-    from sympy import Expr, I
+    from sympy import Expr, I  # type: ignore[import-untyped]
 
     units = [{s: I for s in found.free_symbols if s.name == "i"} if isinstance(found, Expr) else {} for found in parsed]
     return [found.subs(unit) if unit else found for found, unit in zip(parsed, units, strict=True)]
@@ -90,7 +90,7 @@ def _changed(text: str, token: re.Match[str], step: int) -> str:
 
 def _is_undefined(parsed: Any) -> bool:
     """Division by zero, or an equation that says nothing (`N = n`: the parser folds case)."""
-    from sympy import Expr, false, nan, true, zoo  # type: ignore[import-untyped]
+    from sympy import Expr, false, nan, true, zoo
 
     return parsed in (true, false) or (isinstance(parsed, Expr) and bool(parsed.has(nan, zoo)))
 
