@@ -16,14 +16,14 @@ from infra.sandbox import docker_boot, seccomp
 from infra.sandbox.cpp import CppConfig
 from infra.sandbox.docker_container import Container, DockerConfig
 from infra.sandbox.docker_process import ContainerProcess, resources
-from infra.sandbox.isolation import ENVIRONMENT
+from infra.sandbox.isolation import BOOT, ENVIRONMENT
 from infra.sandbox.jail import Jail
 from infra.sandbox.limits import MIB, Ending, Execution, Language, Level, Limits, Program, SandboxError
 
 if TYPE_CHECKING:
     from docker.client import DockerClient
 
-_BOOT, _FILTER = Path(docker_boot.__file__), Path(seccomp.__file__)
+_DOCKER_BOOT, _FILTER = Path(docker_boot.__file__), Path(seccomp.__file__)
 _ENGINE_S = 60.0
 _BINARIES_BYTES = 256 * MIB
 # Runs in a container as any program does: the compiler is not trusted with strangers' sources either.
@@ -177,8 +177,9 @@ class DockerSandbox:
     def _start(self, content: bytes, language: Language, limits: Limits) -> ContainerProcess:
         """The program in a container. One that cannot start it is replaced, once."""
         settings = {"limits": resources(limits), "language": str(language), "size": len(content)}
-        settings |= {"environment": ENVIRONMENT, "filter": _FILTER.read_text(encoding="utf-8")}
-        flags = ["-P", "-s", "-S", "-B", "-c", _BOOT.read_text(encoding="utf-8"), json.dumps(settings)]
+        settings |= {"environment": ENVIRONMENT, "boot": BOOT.read_text(encoding="utf-8")}
+        settings |= {"filter": _FILTER.read_text(encoding="utf-8")}
+        flags = ["-P", "-s", "-S", "-B", "-c", _DOCKER_BOOT.read_text(encoding="utf-8"), json.dumps(settings)]
         for is_last in (False, True):
             container = self._take()
             try:

@@ -2,15 +2,14 @@
 
 Runs as `python -c` from this file's text, with settings as JSON in `sys.argv[1]`; imports nothing but the standard
 library. Settings: limits (resource name → value), language, environment (of a C++ program), size (bytes of the program:
-Python source, or what the compiler made of C++), filter (the text of seccomp.py, which no image holds). What follows on
-standard input is the program's own.
+Python source, or what the compiler made of C++), boot and filter (the texts of boot.py and seccomp.py, which no image
+holds). What follows on standard input is the program's own.
 """
 
 import json
 import os
-import resource
 import sys
-from typing import Any
+from types import ModuleType
 
 _STDIN, _STDOUT = 0, 1
 
@@ -25,20 +24,10 @@ def _read_program(size: int) -> bytes:
     return bytes(program)
 
 
-def _set_limits(limits: dict[str, int]) -> None:
-    for name, value in limits.items():
-        kind = getattr(resource, name)
-        hard = resource.getrlimit(kind)[1]
-        soft = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        # One second between soft and hard, so that the soft limit's signal tells why the program ended.
-        over = soft + 1 if name == "RLIMIT_CPU" and hard == resource.RLIM_INFINITY else soft
-        resource.setrlimit(kind, (soft, over))
-
-
-def _refuse_calls(source: str) -> None:
-    filter_module: dict[str, Any] = {"__name__": "seccomp"}
-    exec(compile(source, "seccomp.py", "exec"), filter_module)
-    filter_module["refuse_calls"](filter_module["filter_program"]())
+def _module(name: str, text: str) -> ModuleType:
+    module = ModuleType(name)
+    exec(compile(text, f"{name}.py", "exec"), vars(module))
+    return module
 
 
 def _in_memory(binary: bytes) -> int:
@@ -50,30 +39,19 @@ def _in_memory(binary: bytes) -> int:
     return descriptor
 
 
-def _namespace() -> dict[str, Any]:
-    import builtins
-
-    # `-S` leaves these out, and ordinary programs call them.
-    vars(builtins).update(exit=sys.exit, quit=sys.exit)
-    sys.set_int_max_str_digits(0)
-    names = vars(sys.modules["__main__"])
-    names.clear()
-    names.update(__name__="__main__", __builtins__=builtins, __file__="main.py", __doc__=None)
-    return names
-
-
 def _main() -> None:
     settings = json.loads(sys.argv[1])
     sys.argv[:] = ["main.py"]
     program = _read_program(settings["size"])
     is_binary = settings["language"] == "cpp"
     descriptor = _in_memory(program) if is_binary else -1
-    _refuse_calls(settings["filter"])
-    _set_limits(settings["limits"])
+    boot, seccomp = _module("boot", settings["boot"]), _module("seccomp", settings["filter"])
+    seccomp.refuse_calls(seccomp.filter_program())
+    boot.set_limits(settings["limits"])
     os.write(_STDOUT, b"r")
     if is_binary:
         os.execve(descriptor, ["main"], settings["environment"])
-    exec(compile(program, "main.py", "exec"), _namespace())
+    exec(compile(program, "main.py", "exec"), boot.program_namespace())
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import socket
 from contextlib import suppress
 
+from infra.sandbox import isolation
 from infra.sandbox.docker_container import Container
 from infra.sandbox.docker_relay import Frame, FrameReader, Relay, open_pipes
 from infra.sandbox.limits import Limits, SandboxError
@@ -14,7 +14,6 @@ from infra.sandbox.process import Status
 _CHUNK = 65_536
 _START_S = 30.0  # an exec takes 0.1 s; on a machine that is very busy, longer
 _SHELL_SIGNAL = 128
-_LONGEST_CPU_S = 3600
 _READY = b"r"
 
 
@@ -77,10 +76,4 @@ def _hand_over(connection: socket.socket, content: bytes, frames: FrameReader) -
 
 def resources(limits: Limits) -> dict[str, int]:
     """Limits that the boot code sets. Not the processes: the kernel counts a user's over all containers."""
-    return {
-        "RLIMIT_CORE": 0,
-        "RLIMIT_CPU": min(math.ceil(limits.cpu_s), _LONGEST_CPU_S),
-        "RLIMIT_AS": limits.memory_bytes,
-        "RLIMIT_FSIZE": limits.file_bytes,
-        "RLIMIT_NOFILE": limits.num_open_files,
-    }
+    return {name: value for name, value in isolation.resources(limits).items() if name != "RLIMIT_NPROC"}

@@ -13,7 +13,10 @@ from typing import Any
 
 from infra.process import ChildProcess
 from infra.runtime import child_environment
+from tests.integration.debian_root import RootError, write_root
 
+ROOT = Path(__file__).parents[2]
+BASE, SANDBOX = "posttrain-test/base:1", "posttrain-test/sandbox:1"
 STARTUP_TIMEOUT_S = 60.0
 
 
@@ -45,6 +48,31 @@ def docker_engine(folder: Path) -> Iterator[Path]:
         process.stop(grace_s=20)
         _unmount_below(folder)
         shutil.rmtree(folder / "data", ignore_errors=True)
+
+
+@contextmanager
+def engine_with_base(folder: Path) -> Iterator[Path]:
+    """The socket of a running engine that holds the image `BASE`, made of this machine's own packages.
+
+    Raises:
+        EngineError: no engine can be started here, or no image be made.
+    """
+    try:
+        root = write_root(folder / "root.tar")
+    except RootError as error:
+        raise EngineError(str(error)) from error
+    with docker_engine(folder) as socket:
+        with docker_client(socket) as client:
+            client.api.import_image_from_file(str(root), *BASE.split(":"))
+        root.unlink()
+        yield socket
+
+
+def build_sandbox_image(client: Any) -> str:
+    """The name of docker/sandbox.Dockerfile's image, built without a network on the base image."""
+    options = {"dockerfile": "sandbox.Dockerfile", "buildargs": {"BASE": BASE}, "network_mode": "none", "rm": True}
+    client.images.build(path=str(ROOT / "docker"), tag=SANDBOX, **options)
+    return SANDBOX
 
 
 @contextmanager

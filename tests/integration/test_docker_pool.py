@@ -21,14 +21,18 @@ import yaml
 from flows.recipe import load_recipe
 from infra.process import ChildProcess, free_port
 from infra.runtime import child_environment
-from tests.integration.debian_root import RootError, write_root
-from tests.integration.docker_engine import EngineError, docker_client, docker_engine
+from tests.integration.docker_engine import (
+    BASE,
+    EngineError,
+    build_sandbox_image,
+    docker_client,
+    engine_with_base,
+)
 from tests.integration.test_resume import SMALL
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
-BASE = "posttrain-test/base:1"
 # What `docker run` gets in docker/sandbox.Dockerfile's first lines.
 WALLS: dict[str, Any] = {
     "network_mode": "none",
@@ -64,16 +68,11 @@ int main() { long n, sum = 0; while (std::cin >> n) sum += n * n; std::cout << s
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The socket of an engine that holds the base image."""
-    folder = tmp_path_factory.mktemp("docker")
     with ExitStack() as stack:
         try:
-            root = write_root(folder / "root.tar")
-            socket = stack.enter_context(docker_engine(folder))
-        except (EngineError, RootError) as error:
+            socket = stack.enter_context(engine_with_base(tmp_path_factory.mktemp("docker")))
+        except EngineError as error:
             pytest.skip(str(error))
-        with docker_client(socket) as client:
-            client.api.import_image_from_file(str(root), *BASE.split(":"))
-        root.unlink()
         yield socket
 
 
@@ -86,10 +85,7 @@ def client(engine: Path) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def sandbox(client: Any) -> str:
     """docker/sandbox.Dockerfile, built without a network on the base image."""
-    tag = "posttrain-test/sandbox:1"
-    options = {"dockerfile": "sandbox.Dockerfile", "buildargs": {"BASE": BASE}, "network_mode": "none", "rm": True}
-    client.images.build(path=str(ROOT / "docker"), tag=tag, **options)
-    return tag
+    return build_sandbox_image(client)
 
 
 def test_the_sandbox_runs_python_without_rights_network_or_disk(client: Any, sandbox: str) -> None:

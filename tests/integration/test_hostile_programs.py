@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
@@ -15,11 +13,11 @@ from infra.sandbox.cpp import CppConfig
 from infra.sandbox.limits import MIB, Ending, Language, Limits, Program, SandboxError
 from infra.sandbox.sandbox import Sandbox
 from infra.sandbox.users import FIRST_USER, NUM_USERS
+from tests.integration.attacked_host import SECRET, Host, attacked_host
 from tests.integration.hostile_cpp import CPP
 from tests.integration.hostile_python import PYTHON, Hostile
 
 pytestmark = pytest.mark.integration
-SECRET = "correct-horse-battery"
 LIMITS = Limits(wall_s=2.0, cpu_s=1, memory_bytes=256 * MIB, output_bytes=MIB, file_bytes=4 * MIB, num_processes=16)
 COMPILER = CppConfig(wall_s=20.0, cpu_s=5, memory_bytes=1024 * MIB)
 CLEAN = """
@@ -29,26 +27,6 @@ abstract = socket.socket(socket.AF_UNIX).connect_ex("\\0left") == 0
 socket.socket().bind(("127.0.0.1", 8000))
 print(os.listdir("/tmp"), os.listdir("/dev/shm"), libc.shmget(4711, 4096, 0), libc.semget(4712, 1, 0), abstract)
 """
-
-
-class Host(NamedTuple):
-    """What attacks on this machine would reach."""
-
-    folder: Path
-    port: int
-    socket_name: str
-
-    @property
-    def marker(self) -> Path:
-        return self.folder / "marker"
-
-    def aim(self, source: str) -> str:
-        """A program's source with the names of what it attacks."""
-        names = {"MARKER": str(self.marker), "FOLDER": str(self.folder), "PORT": str(self.port), "SECRET": SECRET}
-        names |= {"SOCKET": self.socket_name, "PID": str(os.getpid())}
-        for name, value in names.items():
-            source = source.replace(f"@{name}@", value)
-        return source
 
 
 @pytest.fixture(scope="module")
@@ -66,14 +44,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    folder = tmp_path_factory.mktemp("host")
-    folder.chmod(0o777)
-    name = f"posttrain-hostile-{os.getpid()}"
-    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_UNIX) as local:
-        local.bind(f"\0{name}")
-        local.listen()
-        host = Host(folder, server.getsockname()[1], name)
-        host.marker.write_text(SECRET, encoding="utf-8")
+    with attacked_host(tmp_path_factory.mktemp("host")) as host:
         yield host
 
 

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from flows.recipe import load_recipe
+from flows.report import total_funnel
+from infra.run import read_runs
+from infra.store import Store
 from tests.integration.cli import Ended, posttrain
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared/data"
@@ -18,29 +21,41 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
-    store = tmp_path_factory.mktemp("real") / "store"
-    # Real rows are what this is about; one step of each stage shows that the phases take them.
-    short = ("--set", "grpo.0.train.steps=1", "--set", "pass_rate.max_prompts=8")
-    return posttrain("run", "real-sample", "--raw", str(SHARED), "--store", str(store), "--json", *short)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("real") / "store"
 
 
-def test_every_row_of_every_source_is_kept_or_dropped_with_a_reason(ended: Ended) -> None:
-    funnel = ended.report["funnel"]
+@pytest.fixture(scope="module")
+def funnel(folder: Path) -> dict[str, dict[str, int]]:
+    """Source → reason, or kept → queries, after curation."""
+    ended = posttrain("recurate", "real-sample", "--raw", str(SHARED), "--store", str(folder), "--json")
+    assert ended.code == 0, ended.stderr[-4000:]
+    (run,) = read_runs(Store(str(folder), folder))
+    return total_funnel(run.steps)
+
+
+def test_every_row_of_every_source_is_kept_or_dropped_with_a_reason(funnel: dict[str, dict[str, int]]) -> None:
     for source in load_recipe("real-sample").ingest.sources:
         with (SHARED / source.file).open("rb") as file:
             num_rows = sum(1 for _ in file)
         assert sum(funnel[source.name].values()) == min(num_rows, source.limit or num_rows), source.name
 
 
-def test_real_blemishes_are_found(ended: Ended) -> None:
-    funnel = ended.report["funnel"]
+def test_real_blemishes_are_found(funnel: dict[str, dict[str, int]]) -> None:
     assert funnel["gsm8k_train"].get("leak_exact", 0) == 0
     assert funnel["aime_1983_2023"]["image"] > 0
     assert funnel["tulu_eval_instances"]["duplicate"] > 100
     assert funnel["fastchat_dummy"]["duplicate"] > 100
 
 
+@pytest.fixture(scope="module")
+def ended(funnel: dict[str, dict[str, int]], folder: Path) -> Ended:
+    """A whole run on what is curated; one step of each stage shows that the phases take real rows."""
+    short = ("--set", "grpo.0.train.steps=1", "--set", "pass_rate.max_prompts=8")
+    return posttrain("run", "real-sample", "--raw", str(SHARED), "--store", str(folder), "--json", *short)
+
+
+@pytest.mark.thorough
 def test_scores_are_reported_for_gsm8k_and_math500_after_every_phase(ended: Ended) -> None:
     lines = {(line["after"], line["benchmark"]): line["score"] for line in ended.report["scores"]}
     phases = ("base", "sft", "grpo-1", "grpo-2")
@@ -48,6 +63,7 @@ def test_scores_are_reported_for_gsm8k_and_math500_after_every_phase(ended: Ende
     assert all(score["n"] == 50 for score in lines.values())
 
 
+@pytest.mark.thorough
 def test_the_checkpoint_is_a_folder_that_transformers_loads(ended: Ended) -> None:
     from transformers import AutoModelForCausalLM
 

@@ -19,13 +19,14 @@ from infra.sandbox.jail import JailEndedError
 from infra.sandbox.limits import MIB, Ending, Execution, Language, Level, Limits, Program, SandboxError
 from tasks.records import Outcome
 from tasks.rewards.code import CodeConfig, CodeGrader
-from tests.integration.debian_root import RootError, write_root
-from tests.integration.docker_engine import EngineError, docker_client, docker_engine
+from tests.integration.attacked_host import SECRET, Host, attacked_host
+from tests.integration.docker_engine import SANDBOX, EngineError, build_sandbox_image, docker_client, engine_with_base
+from tests.integration.hostile_cpp import CPP
+from tests.integration.hostile_python import PYTHON, Hostile
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
-BASE, IMAGE = "posttrain-test/base:1", "posttrain-test/sandbox:1"
 LIMITS = Limits(wall_s=5.0, cpu_s=2, memory_bytes=256 * MIB, output_bytes=MIB, file_bytes=8 * MIB)
 SQUARES = "#include <bits/stdc++.h>\nint main() { long n, s = 0; while (std::cin >> n) s += n * n; std::cout << s; }"
 
@@ -33,23 +34,18 @@ SQUARES = "#include <bits/stdc++.h>\nint main() { long n, s = 0; while (std::cin
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The socket of an engine that holds the sandbox image, built without a registry."""
-    folder = tmp_path_factory.mktemp("docker")
     with ExitStack() as stack:
         try:
-            root = write_root(folder / "root.tar")
-            socket = stack.enter_context(docker_engine(folder))
-        except (EngineError, RootError) as error:
+            socket = stack.enter_context(engine_with_base(tmp_path_factory.mktemp("docker")))
+        except EngineError as error:
             pytest.skip(str(error))
         with docker_client(socket) as client:
-            client.api.import_image_from_file(str(root), *BASE.split(":"))
-            options = {"dockerfile": "sandbox.Dockerfile", "buildargs": {"BASE": BASE}, "network_mode": "none"}
-            client.images.build(path=str(ROOT / "docker"), tag=IMAGE, rm=True, **options)
-        root.unlink()
+            build_sandbox_image(client)
         yield socket
 
 
 def config(engine: Path, **changes: Any) -> DockerConfig:
-    return DockerConfig(image=IMAGE, engine=f"unix://{engine}", tmp_bytes=16 * MIB, **changes)
+    return DockerConfig(image=SANDBOX, engine=f"unix://{engine}", tmp_bytes=16 * MIB, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +217,7 @@ def test_a_container_ends_with_the_process_that_started_it(engine: Path) -> None
         "box = DockerSandbox(DockerConfig(image=sys.argv[1], engine=sys.argv[2]))\n"
         "print(box.run(Program('print(1)'), '', Limits()).outcome, flush=True)\ntime.sleep(600)"
     )
-    command = [sys.executable, "-c", script, IMAGE, f"unix://{engine}"]
+    command = [sys.executable, "-c", script, SANDBOX, f"unix://{engine}"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         assert process.stdout.readline().strip() == "finished"
@@ -241,3 +237,22 @@ def test_a_missing_engine_or_image_is_one_error_with_its_remedy(engine: Path, tm
     with pytest.raises(SandboxError, match=r"docker build -f docker/sandbox\.Dockerfile -t posttrain-test/none:1"):
         _ = unmade.level
     assert unmade.run(Program("print(1)"), "", LIMITS).outcome is Ending.SANDBOX_FAILURE
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    with attacked_host(tmp_path_factory.mktemp("host")) as host:
+        yield host
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("row", [*PYTHON, *CPP], ids=lambda row: row.name)
+def test_the_whole_hostile_set(sandbox: DockerSandbox, host: Host, row: Hostile) -> None:
+    """The programs that attack bubblewrap's jails; how each ends may differ a little, what it reaches may not."""
+    language = Language.CPP if row in CPP else Language.PYTHON
+    found = sandbox.run(Program(host.aim(row.source), language), "", LIMITS)
+    assert found.outcome is not Ending.SANDBOX_FAILURE
+    assert "ESCAPED" not in found.stdout
+    assert SECRET not in found.stdout + found.stderr
+    assert [path.name for path in host.folder.iterdir()] == ["marker"]
+    assert python(sandbox, LOOK).stdout == "[]\n[]\n[1, 1, 1]\n"
