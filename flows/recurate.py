@@ -8,9 +8,9 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field
 
 from flows.curate import Curated, curate
+from flows.data_card import data_card
 from flows.recipe import Recipe
 from infra.artifacts import Dataset
-from infra.card import funnel_table
 from infra.cards import show
 from infra.data_versions import DataVersion, is_announced, last_version, mark_announced, publish_version
 from infra.lookup import find_artifact, text_of
@@ -51,7 +51,7 @@ def _publish(run: Run, curated: Curated, recipe: Recipe, announce: bool) -> None
     else:
         diff = _diff(run, before, curated)
         version = publish_version(run.store, _version(curated, recipe, before, run.id))
-        show("data-version", data_card(version, curated))
+        show("data-version", data_card(run.store, version, curated.queries, curated.samples))
     if diff is not None:
         show("data-diff", diff_card(diff))
     # Asked of a version that stands too: the run that published it may have ended before it could tell.
@@ -84,21 +84,6 @@ def _version(curated: Curated, recipe: Recipe, before: DataVersion | None, run_i
         num_samples=curated.samples.rows,
         run=run_id,
         at=time.time(),
-    )
-
-
-def data_card(version: DataVersion, curated: Curated) -> str:
-    """What the version holds, in Markdown."""
-    return "\n\n".join(
-        [
-            f"# {version.recipe}, data version {version.number}",
-            f"{version.num_queries:,} queries `{version.queries_digest[:12]}` and {version.num_samples:,} samples "
-            f"`{version.samples_digest[:12]}`, by run {version.run}.",
-            "**Queries, by source and the last step's reasons**",
-            funnel_table(curated.queries.funnel),
-            "**Samples, by source and the last step's reasons**",
-            funnel_table(curated.samples.funnel),
-        ]
     )
 
 
