@@ -39,9 +39,24 @@ class DedupConfig(Config):
     )
 
 
+class LeakSearch(Config):
+    """How benchmarks are searched for in queries. The signals that it finds are stored; which are leaks is policy."""
+
+    ngram_words: int = Field(default=13, ge=5, description="length of the word sequences compared (13: the usual)")
+    short_ngram_words: int = Field(
+        default=8, ge=4, description="the same in benchmark prompts shorter than two of the long sequences (choice)"
+    )
+    min_stem_words: int = Field(
+        default=8, ge=1, description="shortest bare question (options and tests taken off) compared alone (choice)"
+    )
+    min_word_overlap: float = Field(default=0.5, gt=0, le=1, description="weakest rewording that is stored (choice)")
+    min_ngram_share: float = Field(default=0.25, gt=0, le=1, description="weakest share that is stored (choice)")
+
+
 class DecontaminationConfig(Config):
     """What counts as a leak of a benchmark. Stricter than dedup: a lost row costs less than a false score."""
 
+    search: LeakSearch = Field(default=LeakSearch(), description="how candidates are found")
     min_word_overlap: float = Field(
         default=0.6,
         gt=0,
@@ -51,15 +66,18 @@ class DecontaminationConfig(Config):
     min_word_overlap_alone: float = Field(
         default=0.8, gt=0, le=1, description="the same where the answers differ or there is none to compare"
     )
-    ngram_words: int = Field(default=13, ge=5, description="length of the word sequences compared in long prompts")
     min_ngram_share: float = Field(
         default=0.5,
         gt=0,
         le=1,
         description="share of a benchmark prompt's sequences that must occur, each weighing 1 / queries that hold it",
     )
-    min_stem_words: int = Field(
-        default=8, ge=1, description="shortest bare question (options and tests taken off) that is compared alone"
+    min_short_ngram_share: float = Field(
+        default=0.8,
+        gt=0,
+        le=1,
+        description="the same for short prompts, of which a template shares more; between 0.6 and 0.8 real rows hold "
+        "other words in the decisive place (choice)",
     )
     min_shared_tests: int = Field(default=2, ge=1, description="equal asserts from which a code query is a leak")
 
