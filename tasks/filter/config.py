@@ -17,7 +17,14 @@ class RulesConfig(Config):
     """Each rule names the domains in which it drops; an empty list turns it off."""
 
     url: tuple[Domain, ...] = Field(default=ALL_DOMAINS, description="drop a query with a URL (recipes: AM, SK)")
+    non_text: tuple[Domain, ...] = Field(
+        default=ALL_DOMAINS, description="drop bytes that are no text, and wrongly decoded text (choice)"
+    )
     image: tuple[Domain, ...] = Field(default=ALL_DOMAINS, description="drop a query that needs an image or figure")
+    table: tuple[Domain, ...] = Field(
+        default=CHECKABLE,
+        description="drop what needs a table that is not there, or only a table (choice)",
+    )
     proof: tuple[Domain, ...] = Field(default=CHECKABLE, description="drop what asks for a proof")
     multi_part: tuple[Domain, ...] = Field(default=CHECKABLE, description="drop what asks several questions")
     incomplete: tuple[Domain, ...] = Field(default=(Domain.MATH,), description="drop what breaks off or asks nothing")
@@ -42,7 +49,9 @@ class DuplicateSearch(Config):
     seed: int = Field(default=1, ge=0, description="seed of the permutations")
     minhash_version: int = Field(default=2, description="rensa's ALGORITHM_VERSION, since another signs differently")
     max_candidates: int = Field(
-        default=16, ge=1, description="first rows of a bucket, and rows just before, that a row is compared with (choice)"
+        default=16,
+        ge=1,
+        description="first rows of a bucket, and rows just before, each is compared with (choice)",
     )
     min_word_overlap: float = Field(default=0.5, gt=0, le=1, description="weakest likeness that is stored (choice)")
 
@@ -67,7 +76,10 @@ class DedupConfig(Config):
     )
     near_domains: tuple[Domain, ...] = Field(default=ALL_DOMAINS, description="domains in which near duplicates drop")
     min_word_overlap: float = Field(
-        default=0.6, gt=0, le=1, description="Jaccard overlap of words and numbers from which two texts are near duplicates"
+        default=0.6,
+        gt=0,
+        le=1,
+        description="Jaccard overlap of words from which two texts are near duplicates",
     )
     max_changed_words: int = Field(
         default=0,

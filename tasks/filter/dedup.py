@@ -21,7 +21,7 @@ from tasks.filter.near import NearText, can_be_reworded, liken, near_text
 from tasks.filter.reasons import DropReason
 from tasks.filter.signals import DuplicateSignal
 from tasks.filter.text import normalise, stem
-from tasks.filter.tokens import Hashes, Places, hash_tokens
+from tasks.filter.tokens import Hashes, hash_tokens
 from tasks.records import Domain, Query
 
 BATCH_ROWS = 2_000
@@ -122,9 +122,7 @@ def decide(
     return groups.decide()
 
 
-def judge_duplicates(
-    queries: Iterable[Query], config: DedupConfig, keepers: Collection[str] = ()
-) -> Iterator[Judged]:
+def judge_duplicates(queries: Iterable[Query], config: DedupConfig, keepers: Collection[str] = ()) -> Iterator[Judged]:
     """Each query in order, with the one that it repeats; all are held in memory."""
     rows = list(queries)
     search = config.search.model_copy(update={"near_duplicates": config.near_duplicates})
@@ -165,10 +163,16 @@ def _sketch_batch(queries: Sequence[Query], search: DuplicateSearch) -> Sketch:
     domains = np.array([_hash(query.domain) for query in queries], np.uint64)
     bands = band_keys(dialogs, number_orders(dialogs) ^ domains, search)
     bare = hash_tokens([stem(query) for query in queries])
-    telling = [_hash(f"{query.domain} {normalise(query.answer or '')}") if can_be_reworded(query) else 0 for query in queries]
+    telling = [
+        _hash(f"{query.domain} {normalise(query.answer or '')}") if can_be_reworded(query) else 0 for query in queries
+    ]
     answers = np.array(telling, np.uint64)
     has_order = (answers != 0) & (bare.numbers().counts > 0)
     return Sketch(exact, np.where(has_order, number_orders(bare) ^ answers, np.uint64(0)), bands, verified)
+
+
+def _telling_answer(query: Query) -> int:
+    return _hash(f"{query.domain} {normalise(query.answer or '')}") if can_be_reworded(query) else 0
 
 
 def _hash(text: str) -> int:
@@ -179,9 +183,7 @@ def _same_case(query: Query, text: str) -> str:
     return normalise(text) if query.domain is not Domain.CODE else " ".join(text.split())
 
 
-def _signal(
-    first: int, second: int, rows: Mapping[int, Row], sketches: Sketch, reason: DropReason
-) -> DuplicateSignal:
+def _signal(first: int, second: int, rows: Mapping[int, Row], sketches: Sketch, reason: DropReason) -> DuplicateSignal:
     ours, theirs = rows[second], rows[first]
     differ = "; answers differ" if ours.text.answer != theirs.text.answer else ""
     return DuplicateSignal(
@@ -243,10 +245,12 @@ class _Groups:
         kept: dict[str, _Member] = {}
         for group, members in sorted(self._members.items(), key=lambda item: min(item[1])):
             winner = min(members)
-            near = [(-signal.score, kept[other], signal) for other, signal in self._near[group].items() if other in kept]
+            near = [
+                (-signal.score, kept[other], signal) for other, signal in self._near[group].items() if other in kept
+            ]
             if near:
                 _, keeper, signal = min(near, key=lambda each: each[:2])
-                how = f"; words {signal.score:.2f}"
+                how = f"; words {-score:.2f}"
                 drops |= {m.id: _repeats(keeper, DropReason.NEAR_DUPLICATE, how) for m in members}
                 continue
             kept[group] = winner

@@ -88,7 +88,7 @@ def liken(first: NearText, second: NearText, may_reword: bool) -> Likeness | Non
 
 
 def count_changes(first: Sequence[str], second: Sequence[str], is_code: bool = False) -> int | None:
-    """Words that one text has and the other lacks or has elsewhere; None: a number, a sign or an operator is among them.
+    """Words that one text has and the other lacks or has elsewhere; None: a number, sign or operator is among them.
 
     Articles and courtesies do not count, nor a misspelt word; in code everything does.
     """
