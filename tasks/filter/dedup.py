@@ -136,9 +136,10 @@ def judge_duplicates(queries: Iterable[Query], config: DedupConfig, keepers: Col
         yield Judged(query, drops.get(query.id))
 
 
-def row_of(query: Query) -> Row:
-    """What is compared of a query."""
-    return Row(query.id, query.source, query.domain, near_text(query))
+def row_of(query: Query, with_words: bool = True) -> Row:
+    """What is compared of a query; of equal ones the answers alone."""
+    text = near_text(query) if with_words else NearText(False, "", "", "", normalise(query.answer or ""))
+    return Row(query.id, query.source, query.domain, text)
 
 
 def exact_key(query: Query) -> bytes:
@@ -245,11 +246,9 @@ class _Groups:
         kept: dict[str, _Member] = {}
         for group, members in sorted(self._members.items(), key=lambda item: min(item[1])):
             winner = min(members)
-            near = [
-                (-signal.score, kept[other], signal) for other, signal in self._near[group].items() if other in kept
-            ]
+            near = [(-near.score, kept[other]) for other, near in self._near[group].items() if other in kept]
             if near:
-                _, keeper, signal = min(near, key=lambda each: each[:2])
+                score, keeper = min(near)
                 how = f"; words {-score:.2f}"
                 drops |= {m.id: _repeats(keeper, DropReason.NEAR_DUPLICATE, how) for m in members}
                 continue

@@ -24,6 +24,7 @@ POOR_ANSWERS = frozenset({"yes", "no", "true", "false", "a", "b", "c", "d", "e"}
 _FILLERS = frozenset(
     ["a", "an", "the", "please", "kindly", "now", "just", "hello", "hi", "hey", "dear", "ok", "okay", "thanks"]
 )
+_SENTENCE_MARKS = frozenset(".,:;!?\"'`“”„«»")
 _NOT_BRACKETS = re.compile(r"[^()\[\]]+")
 _GAP = "\x1f"
 
@@ -90,11 +91,9 @@ def liken(first: NearText, second: NearText, may_reword: bool) -> Likeness | Non
 def count_changes(first: Sequence[str], second: Sequence[str], is_code: bool = False) -> int | None:
     """Words that one text has and the other lacks or has elsewhere; None: a number, sign or operator is among them.
 
-    Articles and courtesies do not count, nor a misspelt word; in code everything does.
+    Articles and courtesies do not count, nor a misspelt word; in code everything does but courtesies around it.
     """
-    if not is_code:
-        first = [token for token in first if token not in _FILLERS]
-        second = [token for token in second if token not in _FILLERS]
+    first, second = (_trimmed(each) if is_code else _without_fillers(each) for each in (first, second))
     start = _common_start(first, second)
     end = _common_start(first[start:][::-1], second[start:][::-1])
     ours, theirs = first[start : len(first) - end], second[start : len(second) - end]
@@ -126,6 +125,16 @@ def is_misspelling(first: str, second: str) -> bool:
         return len(second) >= 7 and rest == other[1:]
     is_swapped = rest[:2] == other[:2][::-1] and rest[2:] == other[2:]
     return is_swapped or (len(second) >= 8 and rest[1:] == other[1:])
+
+
+def _without_fillers(tokens: Sequence[str]) -> list[str]:
+    return [token for token in tokens if token not in _FILLERS]
+
+
+def _trimmed(tokens: Sequence[str]) -> list[str]:
+    """The tokens without courtesies and sentence marks around them."""
+    said = [k for k, token in enumerate(tokens) if token.lower() not in _FILLERS and token not in _SENTENCE_MARKS]
+    return list(tokens[said[0] : said[-1] + 1]) if said else []
 
 
 def _misfits(ours: Sequence[str], theirs: Sequence[str], is_code: bool) -> list[str]:

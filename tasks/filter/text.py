@@ -22,6 +22,7 @@ _TEXT_COMMAND = re.compile(r"\\(?:text|mathrm|textbf|textit|mbox|mathbf|boldsymb
 _OPERATOR = r"[-+*/^=<>≤≥≠\u00d7÷·%!|_&±¬\u2190-\u22ff]"
 _TOKEN = re.compile(rf"\d+(?:[.,]\d+)*|[^\W\d_]+|{_OPERATOR}|\\[a-z]+")
 _CODE_TOKEN = re.compile(r"\w+|[^\w\s]")
+_CALL = re.compile(r"(?<=[^\W\d_]{2})!+")  # after a word an exclamation, after a number or a letter a factorial
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
 _OPERATOR_WORDS = frozenset(
     word
@@ -105,7 +106,7 @@ def without_figures(text: str) -> str:
 
 def words(text: str) -> tuple[str, ...]:
     """Words, numbers, operators and LaTeX commands of the simplified text, in order; no brackets, no commas."""
-    return tuple(_TOKEN.findall(simplify(text)))
+    return tuple(_TOKEN.findall(_CALL.sub(" ", simplify(text)) if "!" in text else simplify(text)))
 
 
 def code_words(text: str) -> tuple[str, ...]:
