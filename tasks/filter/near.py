@@ -25,7 +25,7 @@ _FILLERS = frozenset(
     ["a", "an", "the", "please", "kindly", "now", "just", "hello", "hi", "hey", "dear", "ok", "okay", "thanks"]
 )
 _SENTENCE_MARKS = frozenset(".,:;!?\"'`“”„«»")
-_NOT_BRACKETS = re.compile(r"[^()\[\]]+")
+_SHAPE = re.compile(r"[()\[\]]|\d+|[-+*/^=<>|]")
 _GAP = "\x1f"
 
 
@@ -35,7 +35,7 @@ class NearText(NamedTuple):
     is_code: bool
     words: str  # of the whole dialog
     stem: str  # words of the bare question; empty: those of the dialog
-    brackets: str
+    shape: str  # brackets among numbers and signs: `(x + y) * z` is not `x + (y * z)`
     answer: str
 
 
@@ -56,8 +56,8 @@ def near_text(query: Query) -> NearText:
         return NearText(True, _GAP.join(tokens), "", "", normalise(query.answer or ""))
     tokens = words("\n\n".join(texts))
     bare = _GAP.join(words(stem(query))) if stem(query) != query.prompt else ""
-    brackets = "".join(_NOT_BRACKETS.split(simplify("\n\n".join(texts))))
-    return NearText(False, _GAP.join(tokens), bare, brackets, normalise(query.answer or ""))
+    shape = "".join(_SHAPE.findall(simplify("\n\n".join(texts))))
+    return NearText(False, _GAP.join(tokens), bare, shape, normalise(query.answer or ""))
 
 
 def can_be_reworded(query: Query) -> bool:
@@ -81,7 +81,7 @@ def liken(first: NearText, second: NearText, may_reword: bool) -> Likeness | Non
         order = signature(ours)
         if order and order == signature(theirs):
             return Likeness(overlap(frozenset(ours), frozenset(theirs)), 0, True)
-    if first.brackets != second.brackets:
+    if first.shape != second.shape:
         return None
     ours, theirs = _split(first.words), _split(second.words)
     num_changed = count_changes(ours, theirs, first.is_code)

@@ -155,8 +155,8 @@ def _chosen_rows(path: Path, with_words: dict[int, bool]) -> Iterator[Row]:
 
 
 def _leak_signal(match: Match) -> LeakSignal:
-    told = match._asdict() | match.leak._asdict()
-    return LeakSignal.model_validate({"id": match.query_id} | {k: told[k] for k in LeakSignal.model_fields if k in told})
+    told = {"id": match.query_id} | match._asdict() | match.leak._asdict()
+    return LeakSignal.model_validate({name: told[name] for name in LeakSignal.model_fields})
 
 
 def _match(signal: LeakSignal) -> Match:

@@ -1,5 +1,5 @@
-"""Queries with planted copies and planted twins. A copy asks the same in other clothes and is to go; a twin has the same
-words but another number, sign or role, and is to stay. The makers know nothing of how the filters look."""
+"""Queries with planted copies and planted twins. A copy asks the same in other clothes and is to go; a twin has the
+same words but another number, sign or role, and is to stay. The makers know nothing of how the filters look."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from tasks.records import Domain, Message, Query
 
-ONSETS = "b br c cl d dr f fl g gr h j k l m n p pl pr qu r s sh sl st str t th tr v w".split()
-CORES = ["a", "e", "i", "o", "u", "ai", "ea", "oo", "ou"]
-CODAS = "b ck d ft g l lt m n nd nt p r rd rn s ss st t x".split()
-NAMES = "Ada Bo Cleo Dan Eve Finn Gus Hana Ivo Jill Kim Leo Mia Nell Otto Pia".split()
-THINGS = "apples pears stamps marbles coins shells books pencils ribbons tickets".split()
+ONSETS = [*"bcdfghjklmnprstvw", "br", "cl", "dr", "fl", "gr", "pl", "pr", "qu", "sh", "sl", "st", "str", "th", "tr"]
+CORES = [*"aeiou", "ai", "ea", "oo", "ou"]
+CODAS = [*"bdglmnprstx", "ck", "ft", "lt", "nd", "nt", "rd", "rn", "ss", "st"]
+NAMES = ["Ada", "Bo", "Cleo", "Dan", "Eve", "Finn", "Gus", "Hana", "Ivo", "Jill", "Kim", "Leo", "Mia", "Nell", "Otto"]
+THINGS = ["apples", "pears", "stamps", "marbles", "coins", "shells", "books", "pencils", "ribbons", "tickets"]
 
 
 class Planted(NamedTuple):
@@ -66,9 +66,7 @@ def as_query(name: str, asked: Asked) -> Query:
 
 def word(rng: Random) -> str:
     """A made-up word of two or three syllables, long enough to be misspelt."""
-    return "".join(
-        rng.choice(ONSETS) + rng.choice(CORES) + rng.choice(CODAS) for _ in range(rng.choice([2, 2, 3]))
-    )
+    return "".join(rng.choice(ONSETS) + rng.choice(CORES) + rng.choice(CODAS) for _ in range(rng.choice([2, 2, 3])))
 
 
 def story(rng: Random) -> Asked:
@@ -96,7 +94,9 @@ def wish(rng: Random) -> Asked:
     """A request in words alone, some with a number."""
     topic = " ".join(word(rng) for _ in range(rng.randrange(8, 40)))
     size = f" in {rng.randrange(50, 900)} words" if rng.random() < 0.3 else ""
-    return Asked(Domain.CHAT, f"Write a letter to the {word(rng)} about the {topic}{size}, and explain the {word(rng)}.", None)
+    return Asked(
+        Domain.CHAT, f"Write a letter to the {word(rng)} about the {topic}{size}, and explain the {word(rng)}.", None
+    )
 
 
 ORIGINALS: list[Callable[[Random], Asked]] = [story, equation, program, wish]

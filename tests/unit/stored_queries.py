@@ -62,7 +62,9 @@ class StoredQueries:
     def _publish(self, out: Output) -> Dataset:
         files, name = out.finish(is_dataset=True), f"version-{self._count}"
         told: dict[str, Any] = {"kind": "dataset", "name": name, "step": "step", "version": 1, "sampled": False}
-        manifest = Manifest(fingerprint=fingerprint(name), files=tuple(files), summary=out.summary, config={}, parents={}, **told)
+        manifest = Manifest(
+            fingerprint=fingerprint(name), files=tuple(files), summary=out.summary, config={}, parents={}, **told
+        )
         made = self.store.reference(self.store.publish(manifest))
         assert isinstance(made, Dataset)
         return made
