@@ -9,9 +9,11 @@ class DropReason(StrEnum):
     """One word a reason; where several hold, the first in this order names the drop."""
 
     EMPTY = "empty"
+    NON_TEXT = "non_text"
     TOO_LONG = "too_long"
     URL = "url"
     IMAGE = "image"
+    TABLE = "table"
     PROOF = "proof"
     MULTI_PART = "multi_part"
     INCOMPLETE = "incomplete"

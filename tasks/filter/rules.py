@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from tasks.filter.config import RulesConfig
+from tasks.filter.config import ALL_DOMAINS, RulesConfig
 from tasks.filter.reasons import DropReason
 from tasks.filter.text import head, stem
 from tasks.records import Query
@@ -52,6 +52,29 @@ _IMAGE = re.compile(
     r"|(?-i:\bFig(?:ure|\.)\s*\d)",
     re.IGNORECASE,
 )
+_TABLE_WORDS = ("table", "chart below", "spreadsheet")
+_TABLE = re.compile(
+    r"\b(?:(?:in|from|see|using|use|of|by)\s+)?(?:the|this|a)\s+(?:\w+\s+){0,2}?tables?\s+(?:\w+\s+){0,2}?"
+    r"(?:below|above|shows?|shown|gives?|lists?|summari[sz]es|presents|displays)\b"
+    r"|\b(?:in|from|see|using|of)\s+(?:the|this)\s+(?:following|accompanying|given|attached|above)\s+tables?\b"
+    r"|\bthe\s+(?:following|accompanying|attached)\s+tables?\s+(?:is|are|has)\b"
+    r"|(?-i:\bTable\s+\d+(?:[.-]\d+)*\b)",
+    re.IGNORECASE,
+)
+# What shows that a table is there: rows with bars, tabs or wide gaps, LaTeX, HTML, lists, or many numbers.
+_TABLE_BODY = re.compile(
+    r"\|.*\||\t|\\begin\{(?:tabular|array|[pbv]?matrix|align)|\\hline|<t[dr]\b|<table|&.*\\\\|\S {3,}\S.*\n.*\S {2,}\S"
+    r"|\n\s*[-*\u2022]\s",
+    re.IGNORECASE,
+)
+_TABLE_ROW = re.compile(r"^\s*\|.*\|\s*$|^[-+|=: ]{3,}$|^\s*[\d.,%$ \t|-]+$", re.MULTILINE)
+# Two or three bytes of UTF-8 read as Latin-1 or Windows-1252: `Ã©`, `â€™`.
+_MOJIBAKE = re.compile(
+    r"[\u00c2\u00c3][\u0080-\u00bf\u2018-\u203a\u0152-\u0192\u02c6\u02dc\u20ac\u2122]"
+    r"|\u00e2[\u0080-\u00bf\u20ac][\u0080-\u00bf\u2018-\u203a\u0152-\u0192\u02dc\u2122\u0153]|\u00ef\u00bf\u00bd"
+)
+_NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ufffd\ufffe\uffff]|[\ud800-\udfff]")
+_BLOB = re.compile(r"(?=[A-Za-z+/]*\d)(?=[\d+/]*[A-Z])[A-Za-z0-9+/]{200,}={0,2}|(?:\\x[0-9a-fA-F]{2}){16,}")
 _CLAUSE = r"(?:^|[.?!:;,\n\])}$]|\b(?:and|then|hence|thus)\b)\s*(?:\(?[a-z0-9]{1,3}[.)]\s*)?"
 _PROOF = re.compile(
     r"(?<!can )(?<!could )(?<!may )\b(?:prove|disprove)\s+(?:or\s+disprove\s+)?(?:that|the\s+following)\b"
@@ -84,6 +107,7 @@ _MARKS = (
     (_LETTERS, re.compile(_NAMED.format("[a-h]"), re.IGNORECASE)),
     (_DIGITS, re.compile(_NAMED.format("[1-9]"), re.IGNORECASE)),
 )
+_WORD, _NUMBER = re.compile(r"[^\W\d_]+"), re.compile(r"\d+(?:[.,]\d+)*")
 _BRACKETS = re.compile(r"\([^()]*\)|\[[^\[\]]*\]|\{[^{}]*\}")
 _SEVERAL_VALUES = re.compile(r"\w\$?\s*,\s*\$?\s*[\w\\]|\band\b")
 _BREAKS_OFF = re.compile(
@@ -110,6 +134,30 @@ def find_url(query: Query) -> str | None:
 def find_image(query: Query) -> str | None:
     """An image mark, figure code, or words that point at a figure (`figure out` and `the graph of f` do not)."""
     return _found(_IMAGE, query.prompt, _PICTURE_WORDS)
+
+
+def find_table(query: Query) -> str | None:
+    """Words that point at a table that is not there, or a table with no words around it.
+
+    A passage that several questions share is no table, and neither is furniture.
+    """
+    text = query.prompt
+    words = [word for word in _WORD.findall(_TABLE_ROW.sub("", text)) if len(word) > 1]
+    if len(words) < 2 and _TABLE_BODY.search(text) and text.count("\n"):
+        return f"a table and no question: {head(text, 60)}"
+    pointed = _found(_TABLE, text, _TABLE_WORDS)
+    return pointed if pointed and not _TABLE_BODY.search(text) and not _has_figures(text) else None
+
+
+def find_non_text(query: Query) -> str | None:
+    """Bytes that are no text: control and replacement characters, wrongly decoded UTF-8, or encoded binary."""
+    text = query.prompt
+    if broken := _NO_TEXT.findall(text):
+        return f"{len(broken)} characters that are none, such as {broken[0]!a}"
+    if blob := _BLOB.search(text):
+        return f"encoded: {head(blob[0], 40)}"
+    garbled = [] if text.isascii() else _MOJIBAKE.findall(text)
+    return f"wrongly decoded: {' '.join(garbled[:5])}" if garbled else None
 
 
 def find_proof(query: Query) -> str | None:
@@ -158,9 +206,14 @@ def find_answer_missing(query: Query) -> str | None:
 
 
 def find_tests_missing(query: Query) -> str | None:
-    """No tests, or tests without a case."""
+    """No tests, tests without a case, or inputs without the outputs to compare with."""
     tests = query.tests or {}
-    return None if tests.get("asserts") or tests.get("inputs") else "no tests"
+    if tests.get("asserts") or str(tests.get("code") or "").strip():
+        return None
+    inputs, outputs = tests.get("inputs") or (), tests.get("outputs") or ()
+    if not inputs:
+        return "no tests"
+    return None if len(inputs) == len(outputs) else f"{len(inputs)} inputs for {len(outputs)} outputs"
 
 
 def find_constraints_missing(query: Query) -> str | None:
@@ -174,9 +227,13 @@ def find_too_long(query: Query, max_chars: int) -> str | None:
     return f"{length} characters" if length > max_chars else None
 
 
+_ORDER = {reason: number for number, reason in enumerate(DropReason)}
 _RULES: dict[DropReason, Rule] = {
+    DropReason.EMPTY: find_empty,
+    DropReason.NON_TEXT: find_non_text,
     DropReason.URL: find_url,
     DropReason.IMAGE: find_image,
+    DropReason.TABLE: find_table,
     DropReason.PROOF: find_proof,
     DropReason.MULTI_PART: find_multi_part,
     DropReason.INCOMPLETE: find_incomplete,
@@ -186,13 +243,26 @@ _RULES: dict[DropReason, Rule] = {
 }
 
 
+def find_signals(query: Query) -> dict[DropReason, str]:
+    """Evidence for every rule that holds, whatever the domain, in the order of the reasons."""
+    found = {reason: rule(query) for reason, rule in _RULES.items()}
+    return {reason: evidence for reason, evidence in found.items() if evidence is not None}
+
+
+def apply_policy(query: Query, found: Mapping[DropReason, str], config: RulesConfig) -> dict[DropReason, str]:
+    """Evidence for what drops the query by this config; empty: it stays."""
+    dropping = {DropReason.EMPTY: found[DropReason.EMPTY]} if DropReason.EMPTY in found else {}
+    if too_long := find_too_long(query, config.max_prompt_chars):
+        dropping[DropReason.TOO_LONG] = too_long
+    chosen = {reason: text for reason, text in found.items() if query.domain in getattr(config, reason.value, ())}
+    return dict(sorted((dropping | chosen).items(), key=lambda item: _ORDER[item[0]]))
+
+
 def signals(query: Query, config: RulesConfig) -> dict[DropReason, str]:
     """Evidence for every rule that holds where the policy applies it, in the order of the reasons; empty: it stays."""
-    found = {DropReason.EMPTY: find_empty(query), DropReason.TOO_LONG: find_too_long(query, config.max_prompt_chars)}
-    for reason, rule in _RULES.items():
-        if query.domain in getattr(config, reason.value):
-            found[reason] = rule(query)
-    return {reason: evidence for reason, evidence in found.items() if evidence is not None}
+    rules = [reason for reason in _RULES if query.domain in getattr(config, reason.value, ALL_DOMAINS)]
+    found = {reason: evidence for reason in rules if (evidence := _RULES[reason](query)) is not None}
+    return apply_policy(query, found, config)
 
 
 def _found(pattern: re.Pattern[str], text: str, needs: tuple[str, ...]) -> str | None:
@@ -201,6 +271,11 @@ def _found(pattern: re.Pattern[str], text: str, needs: tuple[str, ...]) -> str |
     if match is None:
         return None
     return head(match[0].strip(" \n.,;:?!"), 100) or head(match[0])
+
+
+def _has_figures(text: str) -> bool:
+    """Whether the text holds so many numbers that a table may have lost its lines."""
+    return len(_NUMBER.findall(text)) >= 12
 
 
 def _parts(text: str, names: Sequence[str], pattern: re.Pattern[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from tasks.records import Query
 
@@ -17,7 +18,12 @@ _LAYOUT = re.compile(
 )
 _FRACTION = re.compile(r"\\[dt]?frac(?![A-Za-z])(?:\s*(\d)\s*(\d))?")  # `\frac12` is one half
 _TEXT_COMMAND = re.compile(r"\\(?:text|mathrm|textbf|textit|mbox|mathbf|boldsymbol)\s*\{([^{}]*)\}")
-_TOKEN = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+|[-+*/^=<>≤≥≠\u00d7÷·%!|_]|\\[a-z]+")
+# The last range holds arrows and the operators of mathematics: `∩` and `∪` tell two questions apart.
+_OPERATOR = r"[-+*/^=<>≤≥≠\u00d7÷·%!|_&±¬\u2190-\u22ff]"
+_TOKEN = re.compile(rf"\d+(?:[.,]\d+)*|[^\W\d_]+|{_OPERATOR}|\\[a-z]+")
+_CODE_TOKEN = re.compile(r"\w+|[^\w\s]")
+_CALL = re.compile(r"(?<=[^\W\d_]{2})!+")  # after a word an exclamation, after a number or a letter a factorial
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
 _OPERATOR_WORDS = frozenset(
     word
     for line in (
@@ -28,10 +34,13 @@ _OPERATOR_WORDS = frozenset(
         "second seconds minute minutes hour hours day days week weeks month months year years millimeters centimeters",
         "meter meters kilometers inch inches foot feet yard yards mile miles grams kilograms ounces pounds tons",
         "milliliters liter liters cups pints quarts gallons cents dollar dollars degrees radians percent",
+        # `one` is left out: mostly it stands for a thing.
+        "zero two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen",
+        "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion",
+        "first third fourth fifth sixth seventh eighth ninth tenth",
     )
     for word in line.split()
 )
-_OPERATORS = frozenset("-+*/^=<>≤≥≠\u00d7÷·%!|_")
 _SPELLINGS = {
     "bigger": "larger",
     "greater": "larger",
@@ -46,20 +55,30 @@ _FRAMES = re.compile(
 )
 
 
+_FIGURE = re.compile(r"\[asy\].*?\[/asy\]|\\begin\{tikzpicture\}.*?\\end\{tikzpicture\}|https?://\S+", re.DOTALL)
+
+
 def normalise(text: str) -> str:
     """The text in lower case, NFKC and single spaces, without quotes around it and punctuation at its end.
 
     Superscripts, subscripts and fractions keep their meaning (`x²` is `x^2`, not `x2`); a final `!` stays, because it
     may be a factorial.
     """
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", "".join(map(_spelled, text)))
-    text = _SPACE.sub(" ", text.casefold()).strip().rstrip(_ENDS + " ")
+    text = spell(text)
+    text = " ".join(text.casefold().split()).rstrip(_ENDS + " ")
     if text and text[0] in _QUOTES and text[-1] in _QUOTES:
         text = text.strip(_QUOTES + " ").rstrip(_ENDS + " ")
     return text
 
 
+def spell(text: str) -> str:
+    """The text in NFKC, with superscripts, subscripts and fractions as plain signs."""
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFKC", _BEYOND_ASCII.sub(lambda match: _spelled(match[0]), text))
+
+
+@lru_cache(maxsize=4096)
 def _spelled(char: str) -> str:
     kind, _, rest = unicodedata.decomposition(char).partition(" ")
     if kind in {"<super>", "<sub>"}:
@@ -69,26 +88,41 @@ def _spelled(char: str) -> str:
 
 def simplify(text: str) -> str:
     """The normal form without LaTeX layout and without a closing sentence that only asks for a box."""
-    if "\\boxed" in text:
-        text = _FRAMES.sub(" ", text)
+    text = without_frame(text)
     if "\\" in text:
         text = _TEXT_COMMAND.sub(r" \1 ", _FRACTION.sub(r"\\frac \1 \2 ", text))
     return normalise(_LAYOUT.sub(" ", text))
 
 
+def without_frame(text: str) -> str:
+    """The text without a closing sentence that only asks for a box."""
+    return _FRAMES.sub(" ", text) if "\\boxed" in text else text
+
+
+def without_figures(text: str) -> str:
+    """The text without figure code and links: some copies of a problem carry them, others do not."""
+    return _FIGURE.sub(" ", text) if "[asy]" in text or "tikz" in text or "://" in text else text
+
+
 def words(text: str) -> tuple[str, ...]:
     """Words, numbers, operators and LaTeX commands of the simplified text, in order; no brackets, no commas."""
-    return tuple(_TOKEN.findall(simplify(text)))
+    return tuple(_TOKEN.findall(_CALL.sub(" ", simplify(text)) if "!" in text else simplify(text)))
+
+
+def code_words(text: str) -> tuple[str, ...]:
+    """Words and single signs in order; case, every bracket and every comma count, layout does not."""
+    return tuple(_CODE_TOKEN.findall(text))
 
 
 def signature(tokens: tuple[str, ...]) -> tuple[str, ...]:
     """Numbers, operators (signs, commands, words such as `plus` or `larger`), units, in order; () without a number."""
-    kept = tuple(_SPELLINGS.get(token, token) for token in tokens if _bears_meaning(token))
+    kept = tuple(_SPELLINGS.get(token, token) for token in tokens if bears_meaning(token))
     return kept if any(token[0].isdecimal() for token in kept) else ()
 
 
-def _bears_meaning(token: str) -> bool:
-    return token[0].isdecimal() or token[0] == "\\" or token in _OPERATORS or token in _OPERATOR_WORDS
+def bears_meaning(token: str) -> bool:
+    """Whether the token is a number, an operator, a LaTeX command, or a word that stands for one."""
+    return not token[0].isalpha() or token in _OPERATOR_WORDS
 
 
 def overlap(first: frozenset[str], second: frozenset[str]) -> float:

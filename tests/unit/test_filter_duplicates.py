@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.filter.config import DedupConfig
@@ -144,6 +144,7 @@ TEXTS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(TEXTS, st.booleans())
 def test_every_query_is_judged_once_in_order_and_a_second_pass_drops_nothing(
     rows: list[tuple[str, str]], near: bool

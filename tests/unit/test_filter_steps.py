@@ -2,26 +2,29 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from infra.artifacts import Dataset, Drop
-from infra.output import Output, Resources
-from infra.rows import read_shard
-from infra.store import Store
-from tasks.filter.config import DecontaminationConfig, DedupConfig, RulesConfig
+from tasks.filter.config import DecontaminationConfig, DedupConfig, DuplicateSearch, LeakSearch, RulesConfig
 from tasks.filter.decontaminate import BenchmarkIndex, find_leaks
 from tasks.filter.dedup import judge_duplicates
 from tasks.filter.reasons import DropReason
 from tasks.filter.rules import signals
-from tasks.filter.steps import apply_rules, decontaminate, drop_duplicates
+from tasks.filter.steps import (
+    apply_rules,
+    decontaminate,
+    drop_duplicates,
+    find_duplicate_signals,
+    find_leak_signals,
+    find_rule_signals,
+)
 from tasks.ingest.config import SourceConfig
 from tasks.ingest.conversion import convert_file
 from tasks.procedural.config import CorpusConfig
 from tasks.procedural.corpus import Corpus, make_corpus, write_raw
 from tasks.procedural.truth import BlemishKind, RowRef
-from tasks.records import Domain, Message, Query
+from tasks.records import Query
+from tests.unit.stored_queries import StoredQueries, ask
 
 ADAPTERS = {
     "gsm8k_train": "gsm8k",
@@ -33,54 +36,48 @@ ADAPTERS = {
 }
 
 
-def ask(name: str, text: str, **fields: Any) -> Query:
-    defaults: dict[str, Any] = {"id": name, "domain": Domain.MATH, "source": "toy", "answer": "5"}
-    return Query(messages=(Message(role="user", content=text),), **(defaults | fields))
-
-
-class Tables:
-    """Data sets in memory, and an output that reads them."""
-
-    def __init__(self, folder: Path, **tables: list[Query]) -> None:
-        (folder / "scratch").mkdir(parents=True)
-        store = Store(str(folder / "store"), local=folder / "local")
-        self.out = Output("step", scratch=folder / "scratch", store=store, resources=Resources())
-        self.sets = {name: Dataset(name=name, digest=name, uri="", rows=len(rows)) for name, rows in tables.items()}
-        rows: Any = lambda dataset, model: iter(tables[dataset.name])  # noqa: E731
-        self.out.rows = rows  # type: ignore[method-assign]
-
-    def finish(self) -> tuple[list[str], dict[str, Drop]]:
-        self.out.check_conservation(self.sets["queries"].rows)
-        paths = [(file, self.out.store.local_file(file)) for file in self.out.finish(True)]
-        kept = [row.id for file, path in paths if "kept" in file.path for row in read_shard(path, Query)]
-        drops = {row.query_id: row for file, path in paths if "dropped" in file.path for row in read_shard(path, Drop)}
-        return kept, drops
-
-
 def test_apply_rules_names_the_first_reason_and_all_evidence(tmp_path: Path) -> None:
-    tables = Tables(tmp_path, queries=[ask("a", "What is 2+3?"), ask("b", "Prove that 2 > 1, see https://a.b/c")])
-    apply_rules.inner(tables.sets["queries"], RulesConfig(), tables.out)
-    kept, drops = tables.finish()
-    assert kept == ["a"]
-    assert (drops["b"].reason, drops["b"].evidence) == ("url", "url: https://a.b/c; proof: Prove that")
+    stored = StoredQueries(tmp_path)
+    queries = stored.add([ask("a", "What is 2+3?"), ask("b", "Prove that 2 > 1, see https://a.b/c")])
+    signals = stored.run(find_rule_signals, queries).dataset
+    judged = stored.run(apply_rules, queries, signals, config=RulesConfig())
+    assert judged.kept == ["a"]
+    assert (judged.drops["b"].reason, judged.drops["b"].evidence) == ("url", "url: https://a.b/c; proof: Prove that")
+    kind = stored.run(apply_rules, queries, signals, config=RulesConfig(url=(), proof=()))
+    assert kind.kept == ["a", "b"]  # the same signals, another policy
 
 
-def test_drop_duplicates_and_decontaminate_conserve(tmp_path: Path) -> None:
-    rows = [ask("a", "What is 2+3?"), ask("b", "what is 2+3"), ask("c", "What is 2+4?", answer="6")]
-    tables = Tables(tmp_path / "dedup", queries=rows)
-    drop_duplicates.inner(tables.sets["queries"], DedupConfig(), tables.out)
-    kept, drops = tables.finish()
-    assert kept == ["a", "c"]
-    assert drops["b"].reason == DropReason.DUPLICATE
+ROWS = [ask("a", "What is 2+3?"), ask("b", "what is 2+3"), ask("c", "What is 2+4?", answer="6")]
 
-    theirs = {"one": [ask("x", "unrelated", source="one")], "two": [ask("y", "WHAT IS 2+4", source="two")]}
-    tables = Tables(tmp_path / "leaks", queries=rows, **theirs)
-    benchmarks = (tables.sets["one"], tables.sets["two"])
-    decontaminate.inner(tables.sets["queries"], benchmarks, DecontaminationConfig(), tables.out)
-    kept, drops = tables.finish()
-    assert kept == ["a", "b"]
-    assert drops["c"].reason == DropReason.LEAK_EXACT
-    assert drops["c"].evidence.startswith("two y: equal text")
+
+def test_drop_duplicates_conserves_and_an_old_keeper_wins(tmp_path: Path) -> None:
+    stored = StoredQueries(tmp_path)
+    queries = stored.add(ROWS)
+    signals = stored.run(find_duplicate_signals, queries, config=DuplicateSearch()).dataset
+    fresh = stored.run(drop_duplicates, queries, signals, config=DedupConfig())
+    assert fresh.kept == ["a", "c"]
+    assert fresh.drops["b"].reason == DropReason.DUPLICATE
+    grown = stored.run(drop_duplicates, queries, signals, config=DedupConfig(), keepers=stored.add([ROWS[1]]))
+    assert grown.kept == ["b", "c"]
+    assert grown.drops["a"].evidence == "repeats b of toy"
+
+
+def test_decontaminate_conserves_and_a_benchmark_more_is_a_look_at_it_alone(tmp_path: Path) -> None:
+    stored = StoredQueries(tmp_path)
+    queries = stored.add(ROWS)
+    one, two = (
+        stored.add([row]) for row in (ask("x", "unrelated", source="one"), ask("y", "WHAT IS 2+4", source="two"))
+    )
+    look = lambda *benchmarks: stored.run(find_leak_signals, queries, benchmarks, config=LeakSearch())  # noqa: E731
+    both, apart = look(one, two), (look(one), look(two))
+    cleans = [
+        stored.run(decontaminate, queries, signals, config=DecontaminationConfig())
+        for signals in ((both.dataset,), tuple(each.dataset for each in apart))
+    ]
+    assert cleans[0].kept == cleans[1].kept == ["a", "b"]
+    assert cleans[0].drops == cleans[1].drops
+    assert cleans[0].drops["c"].reason == DropReason.LEAK_EXACT
+    assert cleans[0].drops["c"].evidence.startswith("two y: equal text")
 
 
 class World:
