@@ -7,7 +7,6 @@ costs a transformer's time for thousands.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from enum import StrEnum
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
@@ -15,7 +14,7 @@ import numpy as np
 
 from tasks.filter.encoder import Encoder, Vectors
 from tasks.filter.neighbours import Near, Neighbours
-from tasks.filter.semantic_config import SemanticDedupConfig, SemanticSearch
+from tasks.filter.semantic_config import Agreement, SemanticDedupConfig, SemanticSearch
 from tasks.filter.semantic_text import Gist, contradiction, gist_of
 from tasks.records import Query
 
@@ -28,14 +27,6 @@ class Encoders(NamedTuple):
 
     candidates: Encoder
     decisions: Encoder
-
-
-class Agreement(StrEnum):
-    """What the answers of two questions say."""
-
-    AGREE = "agree"
-    DIFFER = "differ"
-    UNKNOWN = "unknown"  # one is missing, or says as little as "yes"
 
 
 class Likeness(NamedTuple):

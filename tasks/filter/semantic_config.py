@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from infra.config import Config
 from tasks.records import Domain
+
+
+class Agreement(StrEnum):
+    """What the answers of two questions say."""
+
+    AGREE = "agree"
+    DIFFER = "differ"
+    UNKNOWN = "unknown"  # one is missing, or says as little as "yes"
 
 
 class EncoderConfig(Config):
@@ -104,8 +113,19 @@ class SemanticLeakPolicy(Config):
         default=0.75, gt=0, le=1, description="from here on a query with a benchmark's answer and numbers is a leak"
     )
     min_cosine_alone: float = Field(
-        default=0.9, gt=0, le=1, description="the same where the answers differ or there is none to compare"
+        default=0.9, gt=0, le=1, description="the same where there is no answer to compare, as in code and chat"
     )
+    min_cosine_differing: float = Field(
+        default=0.95,
+        gt=0,
+        le=1,
+        description="the same where the answers differ: another question about one story, or a false label",
+    )
+
+    def limit(self, answers: Agreement) -> float:
+        """The cosine from which a pair with such answers is a leak."""
+        limits = {Agreement.AGREE: self.min_cosine, Agreement.DIFFER: self.min_cosine_differing}
+        return limits.get(answers, self.min_cosine_alone)
 
 
 class SemanticConfig(Config):

@@ -15,8 +15,14 @@ from tasks.filter.embeddings import KeptVectors
 from tasks.filter.encoder import open_encoder
 from tasks.filter.leaks import Leak
 from tasks.filter.reasons import DropReason
-from tasks.filter.semantic import Agreement, BenchmarkGists, Encoders, Likeness, find_semantic_duplicates
-from tasks.filter.semantic_config import SemanticDedupConfig, SemanticLeakPolicy, SemanticLeakSearch, SemanticSearch
+from tasks.filter.semantic import BenchmarkGists, Encoders, Likeness, find_semantic_duplicates
+from tasks.filter.semantic_config import (
+    Agreement,
+    SemanticDedupConfig,
+    SemanticLeakPolicy,
+    SemanticLeakSearch,
+    SemanticSearch,
+)
 from tasks.filter.text import head
 from tasks.records import Query
 
@@ -91,9 +97,8 @@ def drop_semantic_leaks(queries: Dataset, signals: Dataset, config: SemanticLeak
     """Drop what asks a benchmark's question in other words; the likest one is the evidence."""
     leaks: dict[str, LeakSignal] = {}
     for signal in out.rows(signals, LeakSignal):
-        limit = config.min_cosine if signal.answers is Agreement.AGREE else config.min_cosine_alone
         first = leaks.get(signal.query_id)
-        if signal.cosine >= limit and (first is None or signal.cosine > first.cosine):
+        if signal.cosine >= config.limit(signal.answers) and (first is None or signal.cosine > first.cosine):
             leaks[signal.query_id] = signal
     rows: list[Contamination] = []
     for query in out.rows(queries, Query):

@@ -7,28 +7,41 @@ smallest. A `Gist` holds that rest, however it is spelled: `three` is 3, `\\frac
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from tasks.filter.text import normalise, overlap, signature, simplify, stem, user_texts, without_figures, words
+from tasks.filter.text import normalise, overlap, simplify, stem, user_texts, without_figures
 from tasks.records import Domain, Query
 
 _FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 _ROOT = re.compile(r"\\sqrt\s*\{([^{}]*)\}")
 _THOUSANDS = re.compile(r"(?<=\d)(?:,|\{,\}|\\,)(?=\d{3}(?!\d))")
-_SPOKEN = (  # formula signs as they are read aloud, so that a formula and its reading have like words
-    (re.compile(r"\\(?:cdot|times)(?![a-z])|[×·]|(?<=[\w)])\s*\*\s*(?=[\w(])"), " times "),
-    (re.compile(r"\\(?:div)(?![a-z])|÷"), " divided by "),
-    (re.compile(r"\\(?:leq?|leqslant)(?![a-z])|≤"), " at most "),
-    (re.compile(r"\\(?:geq?|geqslant)(?![a-z])|≥"), " at least "),
-    (re.compile(r"\^\s*\{?\s*2\s*\}?(?!\d)|²"), " squared "),
-    (re.compile(r"\^\s*\{?\s*3\s*\}?(?!\d)|³"), " cubed "),
-    (re.compile(r"\^\s*\{?\\circ\}?|°"), " degrees "),
-    (re.compile(r"\^"), " to the power of "),
-    (re.compile(r"\\?%"), " percent "),
-    (re.compile(r"(?<=[\w)}\s])\+(?=[\s\w(\\{])"), " plus "),
-    (re.compile(r"(?<=[\w)}])\s*[-−]\s*(?=\d)|(?<=[\w)}])\s[-−]\s(?=[\w(\\])"), " minus "),
-    (re.compile(r"(?<![<>!=])=(?!=)"), " equals "),
+
+
+class _Spoken(NamedTuple):
+    """How a sign of a formula is read aloud."""
+
+    signs: tuple[str, ...]  # a text without any of them is not searched
+    pattern: re.Pattern[str]
+    words: str
+
+
+_SPOKEN = tuple(
+    _Spoken(tuple(signs.split()), re.compile(pattern), f" {words} ")
+    for signs, pattern, words in (
+        ("\\cdot \\times × · *", r"\\(?:cdot|times)(?![a-z])|[×·]|(?<=[\w)])\s*\*\s*(?=[\w(])", "times"),
+        ("\\div ÷", r"\\(?:div)(?![a-z])|÷", "divided by"),
+        ("\\le ≤", r"\\(?:leq?|leqslant)(?![a-z])|≤", "at most"),
+        ("\\ge ≥", r"\\(?:geq?|geqslant)(?![a-z])|≥", "at least"),
+        ("^", r"\^\s*\{?\s*2\s*\}?(?!\d)", "squared"),
+        ("^", r"\^\s*\{?\s*3\s*\}?(?!\d)", "cubed"),
+        ("\\circ °", r"\^\s*\{?\\circ\}?|°", "degrees"),
+        ("^", r"\^", "to the power of"),
+        ("%", r"\\?%", "percent"),
+        ("+", r"(?<=[\w)}\s])\+(?=[\s\w(\\{])", "plus"),
+        ("- −", r"(?<=[\w)}])\s*[-−]\s*(?=\d)|(?<=[\w)}])\s[-−]\s(?=[\w(\\])", "minus"),
+        ("=", r"(?<![<>!=])=(?!=)", "equals"),
+    )
 )
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 _SIGNS = re.compile(r"[\\{}$]+")
@@ -50,6 +63,7 @@ _HIDDEN = {"half": "2", "halves": "2", "twice": "2", "double": "2", "doubled": "
     "cubed": "3",
 }  # fmt: skip
 _TOKEN = re.compile(r"\d+(?:\.\d+)?|[a-z]+")
+_DECIMALS = re.compile(r"\d+(?:\.\d+)?")
 _SAYS_NOTHING = frozenset({"1"})  # "one of them", "a", "1": rewordings drop and add it at will
 
 # Words of one line contradict those of another line of the same group: a question about one is none about the other.
@@ -76,7 +90,7 @@ _GROUPS: dict[str, tuple[str, ...]] = {
     "sets": ("union", "intersection"),
     "side": ("left", "right"),
     "end": ("prefix prefixes", "suffix suffixes"),
-    "case": ("uppercase", "lowercase"),
+    "case": ("uppercase upper", "lowercase lower"),
     "line": ("row rows", "column columns"),
     "container": (
         "list lists array arrays", "tuple tuples", "dictionary dictionaries dict", "string strings", "matrix", "tree",
@@ -93,7 +107,7 @@ _SIDES = {
     for number, line in enumerate(lines)
     for word in line.split()
 }
-_NEGATIONS = re.compile(r"\b(?:not|never|except|without|cannot|incorrect|false)\b|n't\b", re.IGNORECASE)
+_NEGATIONS = re.compile(r"\b(?:not|non|never|except|without|cannot|incorrect|false)\b|n't\b", re.IGNORECASE)
 _NAME = re.compile(r"(?<=[a-z,;:'’)] )(?:[A-Z][a-zA-Z]+)(?: [A-Z][a-zA-Z]+)*")
 # Answers that say so little that two different questions share them.
 _POOR_ANSWERS = frozenset({"yes", "no", "true", "false", "a", "b", "c", "d", "e", "0", "1"})
@@ -106,7 +120,7 @@ class Gist(NamedTuple):
         text: plain words, for an encoder.
         numbers: values in order, with those that only a word hides (`twice`) among them.
         hidden: those of `numbers` that no digit and no number word names; a rewording may lose them.
-        order: numbers, operators and units as `signature` has them; () where there is no number.
+        order: numbers and operations in order.
         sides: group of opposites → which of them the text names.
         names: capitalised words inside sentences.
     """
@@ -144,7 +158,7 @@ def gist_of(query: Query) -> Gist:
         turns=len(turns),
         numbers=tuple(value for value, _ in numbers if value not in _SAYS_NOTHING),
         hidden=frozenset(value for value, is_hidden in numbers if is_hidden and value not in named),
-        order=signature(words(text)),
+        order=_order(tokens),
         sides=frozenset(_SIDES[token] for token in tokens if token in _SIDES),
         negated=_NEGATIONS.search(said) is not None,
         names=frozenset(name.lower() for name in _NAME.findall(said)),
@@ -160,16 +174,15 @@ def plain(text: str) -> str:
     'solve x squared plus 1/2 equals 25'
     """
     text = _THOUSANDS.sub("", text)
-    while (shorter := _ROOT.sub(r" square root of \1 ", _FRACTION.sub(r" \1/\2 ", text))) != text:
-        text = shorter
+    if "\\" in text:
+        while (shorter := _ROOT.sub(r" square root of \1 ", _FRACTION.sub(r" \1/\2 ", text))) != text:
+            text = shorter
     text = simplify(text)
-    for pattern, spoken in _SPOKEN:
-        text = pattern.sub(spoken, text)
+    for spoken in _SPOKEN:
+        if any(sign in text for sign in spoken.signs):
+            text = spoken.pattern.sub(spoken.words, text)
     text = _SIGNS.sub(" ", _COMMAND.sub(r" \1 ", text))
     return normalise(_DECIMALS.sub(_short, in_digits(text)))
-
-
-_DECIMALS = re.compile(r"\d+(?:\.\d+)?")
 
 
 def _short(match: re.Match[str]) -> str:
@@ -209,6 +222,17 @@ def _values(phrase: str) -> Iterator[str]:
     yield str(total + current)
 
 
+def _order(tokens: Sequence[str]) -> tuple[str, ...]:
+    """Numbers and operations in order: to add 7 and then subtract 2 is not to subtract 7 and then add 2."""
+    said = (_HIDDEN.get(token, token) if _is_number(token) else _operation(token) for token in tokens)
+    return tuple(each for each in said if each and each not in _SAYS_NOTHING)
+
+
+def _operation(token: str) -> str:
+    group, side = _SIDES.get(token, ("", 0))
+    return f"{group} {side}" if group == "operation" else ""
+
+
 def _is_number(token: str) -> bool:
     return token[0].isdecimal() or token in _HIDDEN
 
@@ -237,7 +261,9 @@ def contradiction(one: Gist, other: Gist, strictly: bool) -> str | None:
     if clash := _clash(one, other, strictly):
         return f"other {clash}"
     if strictly and one.order != other.order:
-        return "other order of numbers or operators"
+        return "other order of numbers or operations"
+    if strictly and _is_turned(one.text, other.text):
+        return "other direction"
     if one.choices and other.choices and overlap(one.choices, other.choices) < 0.5:
         return "other options"
     # A story may be told of other people; a question of knowledge is about the name.
@@ -249,6 +275,27 @@ def contradiction(one: Gist, other: Gist, strictly: bool) -> str | None:
 def same_numbers(one: Gist, other: Gist) -> bool:
     """The same values, but for those that only a word hides."""
     return set(one.numbers) ^ set(other.numbers) <= one.hidden | other.hidden
+
+
+def _is_turned(one: str, other: str) -> bool:
+    """True for `convert a to b` beside `convert b to a`."""
+    if one.count(" to ") != 1 or other.count(" to ") != 1:
+        return False
+    ours, theirs = _sides_of_to(one), _sides_of_to(other)
+    straight = len(ours.before & theirs.before) + len(ours.behind & theirs.behind)
+    turned = len(ours.before & theirs.behind) + len(ours.behind & theirs.before)
+    return turned > straight
+
+
+class _SidesOfTo(NamedTuple):
+    before: frozenset[str]
+    behind: frozenset[str]
+
+
+def _sides_of_to(text: str) -> _SidesOfTo:
+    """Words that stand on one side of `to` only."""
+    before, behind = (frozenset(part.split()) for part in text.split(" to "))
+    return _SidesOfTo(before - behind, behind - before)
 
 
 def _clash(one: Gist, other: Gist, strictly: bool) -> str | None:
