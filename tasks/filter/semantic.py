@@ -1,0 +1,176 @@
+"""Which texts ask the same in other words. Pure: pairs that a cheap encoder proposes, whose cosine a transformer tells.
+
+Between the two stand the guards of `semantic_text`: what they object to is never encoded, so a data set of millions
+costs a transformer's time for thousands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from tasks.filter.encoder import Encoder, Vectors
+from tasks.filter.neighbours import Near, Neighbours
+from tasks.filter.semantic_config import Agreement, SemanticDedupConfig, SemanticSearch
+from tasks.filter.semantic_text import Gist, contradiction, gist_of
+from tasks.records import Query
+
+_BLOCK = 1024  # queries that are compared at once; within a block every pair is
+Item = TypeVar("Item")
+
+
+class Encoders(NamedTuple):
+    """The cheap one, which sees every text, and the one that decides."""
+
+    candidates: Encoder
+    decisions: Encoder
+
+
+class Likeness(NamedTuple):
+    """Two questions that nothing but their words tells apart."""
+
+    ours: Gist
+    theirs: Gist
+    cosine: float  # of the deciding encoder, to three digits: the same on every machine
+    answers: Agreement
+
+
+class SemanticDuplicate(NamedTuple):
+    """A query that asks in other words what its keeper asks."""
+
+    query_id: str
+    keeper: Gist
+    cosine: float
+    answers: Agreement
+
+
+class Pair(NamedTuple):
+    """Two questions that may be one."""
+
+    ours: Gist
+    theirs: Gist
+    answers: Agreement
+
+
+def agreement(ours: Gist, theirs: Gist) -> Agreement:
+    """Whether the answers agree."""
+    if ours.answer is None or theirs.answer is None:
+        return Agreement.UNKNOWN
+    return Agreement.AGREE if ours.answer == theirs.answer else Agreement.DIFFER
+
+
+def may_be_one(pair: Pair) -> bool:
+    """False where numbers, opposites, options or names speak against it; strict where no answer speaks for it."""
+    speaks_for = pair.answers is Agreement.AGREE and bool(pair.ours.numbers or pair.ours.choices)
+    return contradiction(pair.ours, pair.theirs, strictly=not speaks_for) is None
+
+
+def _pair(ours: Gist, theirs: Gist) -> Pair:
+    return Pair(ours, theirs, agreement(ours, theirs))
+
+
+def score(pairs: Sequence[Pair], encoder: Encoder) -> Iterator[Likeness]:
+    """The deciding cosine of each pair."""
+    texts = sorted({text for ours, theirs, _ in pairs for text in (ours.text, theirs.text)})
+    places = {text: place for place, text in enumerate(texts)}
+    vectors = encoder.encode(texts)
+    for ours, theirs, answers in pairs:
+        first, second = vectors[places[ours.text]], vectors[places[theirs.text]]
+        yield Likeness(ours, theirs, round(float(np.dot(first.astype(np.float64), second)), 3), answers)
+
+
+class BenchmarkGists:
+    """All benchmarks, ready to be compared with queries."""
+
+    def __init__(self, benchmarks: Iterable[Query], search: SemanticSearch, encoders: Encoders) -> None:
+        self._search, self._encoders = search, encoders
+        self._gists = [gist for gist in map(gist_of, benchmarks) if gist.num_words >= search.min_words]
+        self._index = Neighbours(encoders.candidates.dim, search.neighbours)
+        self._index.add(encoders.candidates.encode([gist.text for gist in self._gists]))
+
+    def like(self, queries: Iterable[Query]) -> Iterator[Likeness]:
+        """Every query beside those of the benchmarks' that it may be, in the order of the queries."""
+        for block in _blocks(queries, _BLOCK):
+            gists = [gist for gist in map(gist_of, block) if gist.num_words >= self._search.min_words]
+            near = self._index.near(self._encoders.candidates.encode([gist.text for gist in gists]))
+            proposed = _proposed(near, self._search.min_candidate_cosine)
+            pairs = [_pair(gists[row], self._gists[place]) for row, place in proposed]
+            yield from score([pair for pair in pairs if may_be_one(pair)], self._encoders.decisions)
+
+
+class _Place(NamedTuple):
+    row: int
+    place: int
+
+
+def _proposed(near: Near, min_cosine: float) -> Iterator[_Place]:
+    """Pairs that are near enough, row by row, the nearest first."""
+    rows, columns = np.nonzero((near.cosines >= min_cosine) & (near.places >= 0))
+    for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+        yield _Place(row, int(near.places[row, column]))
+
+
+def find_semantic_duplicates(
+    queries: Iterable[Query], config: SemanticDedupConfig, encoders: Encoders
+) -> Iterator[SemanticDuplicate]:
+    """Queries that repeat a kept one before them, in order. Only what stays is ever compared against.
+
+    Which queries stay depends on the threshold, so another threshold searches again; it finds its vectors kept.
+    """
+    kept = {domain: _Kept(config, encoders) for domain in config.domains}
+    for block in _blocks((query for query in queries if query.domain in kept), _BLOCK):
+        gists = [gist for gist in map(gist_of, block) if gist.num_words >= config.search.min_words]
+        for domain in config.domains:
+            yield from kept[domain].take([gist for gist in gists if gist.domain is domain])
+
+
+class _Kept:
+    """The keepers of one domain."""
+
+    def __init__(self, config: SemanticDedupConfig, encoders: Encoders) -> None:
+        self._config, self._encoders = config, encoders
+        self._gists: list[Gist] = []
+        self._index = Neighbours(encoders.candidates.dim, config.search.neighbours)
+
+    def take(self, gists: Sequence[Gist]) -> list[SemanticDuplicate]:
+        """Those of the next queries that repeat a keeper; the others become keepers."""
+        vectors = self._encoders.candidates.encode([gist.text for gist in gists])
+        least = self._config.search.min_candidate_cosine
+        pairs = [_pair(gists[row], self._gists[place]) for row, place in _proposed(self._index.near(vectors), least)]
+        pairs += [_pair(gists[row], gists[place]) for row, place in _earlier(vectors, least)]
+        found = self._decide([pair for pair in pairs if pair.answers is not Agreement.DIFFER and may_be_one(pair)])
+        stay = [row for row, gist in enumerate(gists) if gist.id not in found]
+        self._index.add(vectors[stay])
+        self._gists += [gists[row] for row in stay]
+        return list(found.values())
+
+    def _decide(self, pairs: Sequence[Pair]) -> dict[str, SemanticDuplicate]:
+        """Duplicates by id, each with its likest keeper; who is a duplicate itself keeps nobody out."""
+        found: dict[str, SemanticDuplicate] = {}
+        places = {gist.id: place for place, gist in enumerate(pair.ours for pair in pairs)}
+        for like in sorted(score(pairs, self._encoders.decisions), key=lambda like: places[like.ours.id]):
+            best = found.get(like.ours.id)
+            if like.theirs.id not in found and like.cosine >= max(
+                self._limit(like.answers), best.cosine if best else 0
+            ):
+                found[like.ours.id] = SemanticDuplicate(like.ours.id, like.theirs, like.cosine, like.answers)
+        return found
+
+    def _limit(self, answers: Agreement) -> float:
+        return self._config.min_cosine if answers is Agreement.AGREE else self._config.min_cosine_alone
+
+
+def _earlier(vectors: Vectors, min_cosine: float) -> Iterator[_Place]:
+    """Pairs of a block that are near enough, each row with every one before it."""
+    rows, places = np.nonzero(np.tril(vectors @ vectors.T, k=-1) >= min_cosine)
+    return (_Place(row, place) for row, place in zip(rows.tolist(), places.tolist(), strict=True))
+
+
+def _blocks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Consecutive items, `size` at a time."""
+    rest = iter(items)
+    while block := list(islice(rest, size)):
+        yield block
