@@ -87,6 +87,8 @@ def hear(
         rounds = {query.id: hearings[query.id].next_round() for query in still_open}
         for place, client in enumerate(clients):
             asked = [query for query in still_open if rounds[query.id][place]]
+            if not asked:
+                continue
             known = {query.id: hearings[query.id].num_asked(place) for query in asked}
             requests = [_request(q, config, place, known[q.id] + rounds[q.id][place]) for q in asked]
             for query, answers in zip(asked, ask_in_order(out, client, requests), strict=True):

@@ -126,11 +126,11 @@ class Hearing:
         return Standing.OPEN if any(self._wanted()) else Standing.FAILED
 
     def next_round(self) -> list[int]:
-        """Further replies to ask of each judge: a round's votes, dealt to the judges in turn."""
-        wanted, dealt = self._wanted(), [0] * len(self.config.judges)
-        for _ in range(min(self.config.votes_per_round, sum(wanted))):
-            able = [judge for judge, number in enumerate(wanted) if dealt[judge] < number]
-            dealt[min(able, key=lambda judge: self.num_asked(judge) + dealt[judge])] += 1
+        """Further replies to ask of each judge: a round's votes, judge by judge, so that few requests hold them."""
+        left, dealt = self.config.votes_per_round, []
+        for wanted in self._wanted():
+            dealt.append(min(left, wanted))
+            left -= dealt[-1]
         return dealt
 
     def _wanted(self) -> list[int]:

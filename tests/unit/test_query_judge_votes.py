@@ -68,7 +68,7 @@ def test_nine_of_thirty_two_by_two_judges_keep_a_query() -> None:
     rules = config(16, 16, min_valid=9)
     assert hear(rules, lambda judge, index: judge == 0 and index < 9).standing is Standing.VALID
     assert hear(rules, lambda judge, index: judge == 0 and index < 8).standing is Standing.INVALID
-    assert len(hear(rules, lambda *_: True).replies) == 16  # two rounds of eight
+    assert len(hear(rules, lambda *_: True).replies) == 16  # two rounds of eight, and the second judge is not asked
     assert len(hear(rules, lambda *_: False).replies) == 24  # 8 votes cannot become 9
 
 
@@ -97,11 +97,11 @@ def test_evidence_counts_and_quotes() -> None:
     assert failed.tell(["judge-a"]) == "0 of 0 votes say valid, 1 of 1 are needed; judge-a: no rating"
 
 
-def test_a_round_is_dealt_to_the_judges_in_turn() -> None:
-    hearing = Hearing(config(2, 5, min_valid=1, votes_per_round=4))
-    assert hearing.next_round() == [2, 2]
-    hearing.replies += [reply(0, 0, False), reply(0, 1, False), reply(1, 0, False), reply(1, 1, False)]
-    assert hearing.next_round() == [0, 3]
+def test_a_round_asks_judge_by_judge() -> None:
+    hearing = Hearing(config(3, 5, min_valid=1, votes_per_round=4))
+    assert hearing.next_round() == [3, 1]
+    hearing.replies += [reply(0, index, False) for index in range(3)] + [reply(1, 0, None)]
+    assert hearing.next_round() == [0, 4]
 
 
 scripts = st.lists(st.lists(st.sampled_from([True, False, None]), min_size=12, max_size=12), min_size=1, max_size=3)
