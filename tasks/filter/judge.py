@@ -13,7 +13,8 @@ from infra.llm import LlmClient
 from infra.output import Output
 from infra.runtime import Runtime
 from infra.step import step
-from tasks.filter.judge_votes import Hearing, QueryJudgesConfig, Reply, Standing, read_rating
+from tasks.filter.judge_config import QueryJudgesConfig
+from tasks.filter.judge_votes import Hearing, Reply, Standing, read_rating
 from tasks.generation.batching import in_batches
 from tasks.generation.roles import ask_in_order, open_role
 from tasks.records import Query

@@ -68,11 +68,11 @@ def verify_score(
 ) -> float | None:
     """One number a query (AM § 3): the pass rate of its responses, or of chat the mean of the reward model's scores.
 
-    A verdict that failed says nothing and is left out; a response without a whole answer passes no test. None where
-    nothing was judged.
+    A verdict that failed says nothing and is left out; a response without a whole answer passes no test, and is left
+    out of a mean. None where nothing is left.
     """
     scores = [v.score for v in verdicts if v is not None and not v.outcome.is_fault and v.score is not None]
-    if domain is not Domain.CHAT and any(verdict is not None for verdict in verdicts):
+    if domain is not Domain.CHAT:
         scores += [0.0 for fault in faults if fault in UNANSWERED]
     return math.fsum(scores) / len(scores) if scores else None
 

@@ -144,8 +144,8 @@ def _choose(
         for fault, verdict in zip(faults, verdicts, strict=True)
     ]
     choice = choose(query.id, query.domain, answered.responses, found, config.max_responses)
-    num_judged = sum(verdict is not None for verdict in verdicts)
-    return choice._replace(verify_score=verify_score(query.domain, faults, verdicts), num_judged=num_judged)
+    score = verify_score(query.domain, faults, verdicts) if policy.is_judged else None
+    return choice._replace(verify_score=score, num_judged=sum(verdict is not None for verdict in verdicts))
 
 
 def query_score(answered: Answered, choice: Choice) -> QueryScore:

@@ -11,7 +11,7 @@ from infra.artifacts import Drop
 from infra.runtime import Endpoint, Runtime
 from tasks.filter import judge
 from tasks.filter.judge import Judgement, judge_messages, judge_queries
-from tasks.filter.judge_votes import JudgeConfig, QueryJudgesConfig
+from tasks.filter.judge_config import JudgeConfig, QueryJudgesConfig
 from tasks.procedural import stand_in
 from tasks.procedural.roles import StandInConfig
 from tasks.records import Domain, Message, Query
@@ -57,7 +57,7 @@ def test_unclear_queries_go_with_reasons_and_clear_ones_stay(tmp_path: Path) -> 
 
 
 def test_neither_rounds_nor_batches_change_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    queries = [ask(number, is_clear=number % 3 > 0) for number in range(16)]
+    queries = [ask(number, is_clear=number % 3 > 0) for number in range(10)]
     whole = judged(tmp_path / "a", queries)
     monkeypatch.setattr(judge, "BATCH_QUERIES", 9)
     batched = judged(tmp_path / "b", queries)

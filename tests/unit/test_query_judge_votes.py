@@ -9,15 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tasks.filter.judge_votes import (
-    Hearing,
-    JudgeConfig,
-    QueryJudgesConfig,
-    Rating,
-    Reply,
-    Standing,
-    read_rating,
-)
+from tasks.filter.judge_config import JudgeConfig, QueryJudgesConfig
+from tasks.filter.judge_votes import Hearing, Rating, Reply, Standing, read_rating
 
 Script = Callable[[int, int], bool | None]
 

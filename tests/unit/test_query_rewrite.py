@@ -10,14 +10,7 @@ import pytest
 from infra.artifacts import Drop
 from infra.runtime import Endpoint, Runtime
 from tasks.filter import rewrite
-from tasks.filter.rewrite import (
-    ChoiceRewriteConfig,
-    Rewrite,
-    RewriteCheck,
-    RewriterConfig,
-    rewrite_choices,
-    rewritten_query,
-)
+from tasks.filter.rewrite import Rewrite, rewrite_choices, rewritten_query
 from tasks.filter.rewrite_checks import (
     Fault,
     Pair,
@@ -31,6 +24,7 @@ from tasks.filter.rewrite_checks import (
     fault_of_question,
     read_rewriting,
 )
+from tasks.filter.rewrite_config import ChoiceRewriteConfig, RewriteCheck, RewriterConfig
 from tasks.records import Domain, Message, Outcome, Query
 from tasks.rewards.math import MathConfig, MathVerifier
 from tests.unit.memory_tables import MemoryTables
