@@ -228,3 +228,27 @@ def test_an_answer_that_nobody_else_finds_is_unconfirmed(tmp_path: Path) -> None
     tables = run(tmp_path, config(answerer="judge"))
     (row,) = [row for row in tables.read("rewrites", Rewrite) if row.query_id == "good"]
     assert (row.fault, row.evidence) == ("answer_unconfirmed", "the answerer gives no answer")
+
+
+DATA = Path(__file__).resolve().parents[2].parent / "shared/data"
+
+
+@pytest.mark.skipif(not (DATA / "raw").exists(), reason=f"no real data at {DATA}")
+def test_real_options_and_stems_are_read_for_what_they_are() -> None:
+    """MMLU: 17 of 410 right options speak of other options; 249 stems speak of none, and would pass unchanged."""
+    from tasks.filter.text import stem
+    from tasks.ingest.config import SourceConfig
+    from tasks.ingest.conversion import convert_file
+
+    source = SourceConfig(name="mmlu", file="mmlu_science_val.jsonl", adapter="mmlu_mcq", license="")
+    rows = [query for query, _ in convert_file(DATA / "raw" / source.file, source)]
+    choices = [choice for query in rows if (choice := choice_of(query)) is not None]
+    assert len(choices) == len(rows) == 410
+    bound = [choice.right for choice in choices if fault_of_options(choice)]
+    assert len(bound) == 17
+    assert all("of th" in right or "A and B" in right for right in bound)
+    same = [fault_of_question(choice, rewriting(stem(choice.query), choice.right)) for choice in choices]
+    reasons = [fault.reason for fault in same if fault is not None]
+    assert len(reasons) == 161
+    assert len(reasons) > sum("of the following" in choice.query.meta["stem"].lower() for choice in choices) > 150
+    assert set(reasons) == {RewriteReason.OPTIONS_NEEDED}
