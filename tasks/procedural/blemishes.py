@@ -1,10 +1,12 @@
 """Faults planted among good rows: each function makes the rows of one kind, and says what it did to them."""
 
 import math
+import re
 from collections.abc import Iterator
 from random import Random
 
 from tasks.procedural.config import BlemishCounts
+from tasks.procedural.families import multiple_choice
 from tasks.procedural.families.problem import FamilyName, Problem, misread
 from tasks.procedural.families.wording import reword
 from tasks.procedural.native import MATH_FILES, Draft
@@ -16,6 +18,13 @@ _IMAGES = {
     "tag": "<image> {}",
     "asy": "{} [asy] draw((0,0)--({},1)); [/asy]",
     "phrase": "{} Use the numbers as shown in the figure.",
+}
+
+
+_UNCLEAR = {
+    "missing number": "some number",
+    "dangling reference": "the number from before",
+    "distraction": None,  # the question stays whole, and a remark stands in it
 }
 
 
@@ -86,6 +95,28 @@ class Planter:
             if text not in seen:
                 seen.add(text)
                 yield self._spoilt(problem, BlemishKind.INCOMPLETE, "cut off", text)
+
+    def unclear(self, number: int) -> Iterator[Draft]:
+        """Questions that lack a number, point at what is not there, or carry a remark that does not belong to them."""
+        for turn in range(number):
+            variant = tuple(_UNCLEAR)[turn % len(_UNCLEAR)]
+            problem = self._pool.draw(FamilyName.ARITHMETIC)
+            stands_in = _UNCLEAR[variant]
+            if stands_in is None:
+                first, space, rest = problem.text.partition(" ")
+                text = f"{first} (log in to vote, {turn + 2} users did){space}{rest}"
+            else:
+                text = re.sub(r"\d+", stands_in, problem.text, count=1)
+            yield self._spoilt(problem, BlemishKind.UNCLEAR, variant, text)
+
+    def bound_choices(self, number: int) -> Iterator[Draft]:
+        """Multiple choice that asks about its options."""
+        for turn in range(number):
+            stem = tuple(multiple_choice.BOUND_STEMS)[turn % len(multiple_choice.BOUND_STEMS)]
+            problem = multiple_choice.make_bound(self._rng, stem)
+            draft = Draft.of("mmlu_science_val.jsonl", problem, self._rng.random())
+            draft.blemish, draft.variant = BlemishKind.BOUND_CHOICE, stem
+            yield draft
 
     def leaks(self, held_out: list[Problem], counts: BlemishCounts) -> Iterator[Draft]:
         """Benchmark questions among the training rows; each leaks once, and reworded ones are chains."""

@@ -44,6 +44,12 @@ class BlemishCounts(Config):
     num_proofs: int = Field(default=25, ge=0, description="Proof questions")
     num_multi_part: int = Field(default=25, ge=0, description="Questions with parts (a) and (b)")
     num_incomplete: int = Field(default=25, ge=0, description="Questions that break off")
+    num_unclear: int = Field(
+        default=24, ge=0, description="Questions that a rule takes for whole and a reader does not"
+    )
+    num_bound_choices: int = Field(
+        default=12, ge=0, description="Multiple-choice questions that are none without their options"
+    )
     wrong_label_rate: float = Field(default=0.035, ge=0, le=0.5, description="Share of mathematics rows labelled wrong")
     num_exact_leaks: int = Field(default=12, ge=0, description="Benchmark questions, verbatim")
     num_recased_leaks: int = Field(default=8, ge=0, description="Benchmark questions in other case")

@@ -115,7 +115,7 @@ def _plant(
     ]
     num_math_rows = sum(draft.file in MATH_FILES for draft in (*keepers, *planted))
     planter.mislabel(num_math_rows, counts.wrong_label_rate)
-    return planted
+    return [*planted, *planter.unclear(counts.num_unclear), *planter.bound_choices(counts.num_bound_choices)]
 
 
 def _assemble(drafts: Sequence[Draft], held_out: Mapping[str, list[Problem]]) -> Corpus:

@@ -23,10 +23,12 @@ _WORD = re.compile(r"\w+")
 
 
 class StandInConfig(Config):
-    """How good the scripted teacher is, and how it talks."""
+    """How good the scripted teacher and judges are, and how they talk."""
 
     error_rate: float = Field(default=0.08, ge=0, le=1, description="Chance that a teacher's sample ends in a mistake")
     direct_share: float = Field(default=0.2, ge=0, le=1, description="Share of teacher's samples without steps")
+    misjudging_rate: float = Field(default=0.05, ge=0, le=1, description="Chance that a judge's vote is the wrong one")
+    garbled_rate: float = Field(default=0.02, ge=0, le=1, description="Chance that a judge's reply holds no rating")
 
 
 class Role(StrEnum):
@@ -35,6 +37,7 @@ class Role(StrEnum):
     TEACHER = "teacher"
     ARBITER = "arbiter"
     JUDGE = "judge"
+    SECOND_JUDGE = "second-judge"
     REWRITER = "rewriter"
     REWARD_MODEL = "reward-model"
 
@@ -52,6 +55,14 @@ class Ask(NamedTuple):
         """Independent between samples; at temperature 0 every sample is the same."""
         index = self.sample_index if self.temperature > 0 else 0
         return Random(f"{self.prompt}/{self.seed}/{index}")
+
+    def own_rng(self, role: Role) -> Random:
+        """As `rng`, apart by role, and the same for sample i of seed s as for sample 0 of seed s + i.
+
+        A caller that asks for further samples in a second request gets those that one request would have given.
+        """
+        index = self.sample_index if self.temperature > 0 else 0
+        return Random(f"{role}/{self.prompt}/{self.seed + index}")
 
 
 def speak(role: Role, ask: Ask, config: StandInConfig) -> str:
@@ -77,11 +88,22 @@ def _arbitrate(ask: Ask, config: StandInConfig) -> str:
 
 
 def _judge(ask: Ask, config: StandInConfig) -> str:
-    """A query is valid when a family reads it as a complete question."""
+    return _vote(Role.JUDGE, ask, config)
+
+
+def _judge_again(ask: Ask, config: StandInConfig) -> str:
+    return _vote(Role.SECOND_JUDGE, ask, config)
+
+
+def _vote(role: Role, ask: Ask, config: StandInConfig) -> str:
+    """A query is valid when a family reads it as a complete question; now and then a vote is wrong, or none."""
+    rng = ask.own_rng(role)
+    if rng.random() < config.garbled_rate:
+        return "<reasons>The question"
     solution = _solve_query(_query_in(ask.prompt))
-    if solution is None:
-        return json.dumps({"reason": "The question is incomplete or unclear.", "valid": False})
-    return json.dumps({"reason": f"A complete {solution.family} question.", "valid": True})
+    is_valid = (solution is not None) is not (rng.random() < config.misjudging_rate)
+    told = f"A complete {solution.family} question." if solution else "The question is incomplete or unclear."
+    return f"<reasons>{told}</reasons>\n<rating>{'valid' if is_valid else 'invalid'}</rating>"
 
 
 def _rewrite(ask: Ask, config: StandInConfig) -> str:
@@ -89,8 +111,10 @@ def _rewrite(ask: Ask, config: StandInConfig) -> str:
     stem = stem_of(_query_in(ask.prompt))
     fact = solve(stem) if stem else None
     if stem is None or fact is None:
-        return json.dumps({"reason": "Not a multiple-choice question that stands without its options.", "query": None})
-    return json.dumps({"reason": "The stem is complete without its options.", "query": stem, "answer": fact.answer})
+        told, question, answer = "Not a multiple-choice question that stands without its options.", "none", "none"
+    else:
+        told, question, answer = "The stem is complete without its options.", stem, fact.answer
+    return f"<reason>{told}</reason>\n<question>{question}</question>\n<answer>{answer}</answer>"
 
 
 def _score(ask: Ask, config: StandInConfig) -> str:
@@ -109,6 +133,7 @@ _ROLES: Mapping[Role, Callable[[Ask, StandInConfig], str]] = {
     Role.TEACHER: _teach,
     Role.ARBITER: _arbitrate,
     Role.JUDGE: _judge,
+    Role.SECOND_JUDGE: _judge_again,
     Role.REWRITER: _rewrite,
     Role.REWARD_MODEL: _score,
 }

@@ -23,10 +23,12 @@ class BlemishKind(StrEnum):
     PROOF = "proof"
     MULTI_PART = "multi_part"
     INCOMPLETE = "incomplete"
+    UNCLEAR = "unclear"
     WRONG_LABEL = "wrong_label"
     BENCHMARK_LEAK = "benchmark_leak"
     NO_TESTS = "no_tests"
     FAILING_REFERENCE = "failing_reference"
+    BOUND_CHOICE = "bound_choice"
 
 
 class DropFamily(StrEnum):
@@ -48,10 +50,12 @@ DROP_FAMILIES: Mapping[BlemishKind, DropFamily | None] = {
     BlemishKind.PROOF: DropFamily.QUESTION_TYPE,
     BlemishKind.MULTI_PART: DropFamily.QUESTION_TYPE,
     BlemishKind.INCOMPLETE: DropFamily.INVALID_QUERY,
+    BlemishKind.UNCLEAR: DropFamily.INVALID_QUERY,
     BlemishKind.WRONG_LABEL: None,  # repaired, not dropped: majority and arbiter agree on the right answer
     BlemishKind.BENCHMARK_LEAK: DropFamily.CONTAMINATED,
     BlemishKind.NO_TESTS: DropFamily.UNVERIFIABLE,
     BlemishKind.FAILING_REFERENCE: DropFamily.UNVERIFIABLE,
+    BlemishKind.BOUND_CHOICE: None,  # a good multiple-choice question that cannot be asked without its options
 }
 
 
@@ -72,7 +76,7 @@ class Blemish:
 
     @property
     def drop_family(self) -> DropFamily | None:
-        """Why the row is expected to go; None when it should stay with its label repaired."""
+        """Why the row is expected to go; None when it should stay, with its label repaired or as it is."""
         return DROP_FAMILIES[self.kind]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
@@ -10,6 +11,7 @@ from typing import NamedTuple
 from infra.fingerprint import fingerprint
 from tasks.records import Domain, Response, Verdict
 from tasks.synthesize.config import DomainPolicy, Mixture, RepetitionRule
+from tasks.synthesize.perplexity import Perplexity
 from tasks.synthesize.quality import complete_parts, is_repetitive
 
 
@@ -20,6 +22,8 @@ class SynthesizeReason(StrEnum):
     TRUNCATED = "truncated"
     BAD_STRUCTURE = "bad_structure"
     REPETITIVE = "repetitive"
+    PERPLEXITY_FAILED = "perplexity_failed"  # no score could be had: nothing is known
+    PERPLEXITY = "perplexity"
     VERIFICATION_FAILED = "verification_failed"
     NO_CORRECT_RESPONSE = "no_correct_response"
     LOW_SCORE = "low_score"
@@ -27,6 +31,8 @@ class SynthesizeReason(StrEnum):
 
 
 _ORDER = {reason: place for place, reason in enumerate(SynthesizeReason)}
+# What holds no whole answer is not judged, and counts as not passed.
+UNANSWERED = frozenset({SynthesizeReason.TRUNCATED, SynthesizeReason.BAD_STRUCTURE})
 
 
 class Choice(NamedTuple):
@@ -37,6 +43,8 @@ class Choice(NamedTuple):
     kept: tuple[int, ...]
     reason: SynthesizeReason | None = None
     evidence: str = ""
+    verify_score: float | None = None
+    num_judged: int = 0
 
 
 def fault_of_form(response: Response, rule: RepetitionRule) -> SynthesizeReason | None:
@@ -46,6 +54,27 @@ def fault_of_form(response: Response, rule: RepetitionRule) -> SynthesizeReason 
     if complete_parts(response.text) is None:
         return SynthesizeReason.BAD_STRUCTURE
     return SynthesizeReason.REPETITIVE if is_repetitive(response.text, rule) else None
+
+
+def fault_of_perplexity(score: Perplexity | None, max_perplexity: float) -> SynthesizeReason | None:
+    """What is wrong with a well-formed response by its perplexity; a score that is not there is no high one."""
+    if score is None or score.mean_nll is None:
+        return SynthesizeReason.PERPLEXITY_FAILED
+    return SynthesizeReason.PERPLEXITY if score.mean_nll > math.log(max_perplexity) else None
+
+
+def verify_score(
+    domain: Domain, faults: Sequence[SynthesizeReason | None], verdicts: Sequence[Verdict | None]
+) -> float | None:
+    """One number a query (AM § 3): the pass rate of its responses, or of chat the mean of the reward model's scores.
+
+    A verdict that failed says nothing and is left out; a response without a whole answer passes no test, and is left
+    out of a mean. None where nothing is left.
+    """
+    scores = [v.score for v in verdicts if v is not None and not v.outcome.is_fault and v.score is not None]
+    if domain is not Domain.CHAT:
+        scores += [0.0 for fault in faults if fault in UNANSWERED]
+    return math.fsum(scores) / len(scores) if scores else None
 
 
 def fault_of_score(verdict: Verdict, domain: Domain, policy: DomainPolicy) -> SynthesizeReason | None:

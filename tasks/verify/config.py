@@ -1,4 +1,4 @@
-"""How labels are checked (AM § 3.1)."""
+"""How labels are checked (AM § 3.1, and SK's re-extraction)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pydantic import Field
 
 from infra.config import Config
 from tasks.generation.teacher import TeacherConfig
+from tasks.records import Domain
+from tasks.rewards.math import MathConfig
+from tasks.rewards.math_policy import Fallback
 from tasks.rewards.rewarder import RewardConfig
 
 
@@ -36,9 +39,35 @@ class LabelsConfig(Config):
     )
 
 
-class VerifyConfig(Config):
-    """Majority, arbitration, and the check of reference solutions."""
+class SolutionsConfig(Config):
+    """Whether the source's own solution has to end in the label (SK)."""
 
+    check: Literal["off", "stated", "required"] = Field(
+        default="off",
+        description="stated: drop a label that differs from the answer which the solution states; required (SK): drop "
+        "also what has no solution, or one that states no answer",
+    )
+    domains: tuple[Domain, ...] = Field(default=(Domain.MATH,), description="what is checked (SK: math)")
+    extraction: tuple[Fallback, ...] = Field(
+        default=(Fallback.LABEL, Fallback.PHRASE),
+        description="choice: what states the answer of a solution without a box, always in the order label (`#### N`), "
+        "phrase (`the answer is N`), number (the last one)",
+    )
+
+
+class SolutionCheck(Config):
+    """What `check_solutions` depends on."""
+
+    solutions: SolutionsConfig
+    math: MathConfig = Field(description="how answers are compared; that of the rewards")
+
+
+class VerifyConfig(Config):
+    """The sources' solutions, majority, arbitration, and the check of reference solutions."""
+
+    solutions: SolutionsConfig = Field(
+        default=SolutionsConfig(), description="whether a source's solution has to end in its label"
+    )
     answers: AnswersConfig = Field(description="the teacher's answers")
     labels: LabelsConfig = Field(default=LabelsConfig(), description="what becomes of a label")
 

@@ -15,9 +15,12 @@ class VerifyReason(StrEnum):
     LABEL_MISSING = "label_missing"
     LABEL_UNPARSEABLE = "label_unparseable"
     LABEL_UNRESOLVED = "label_unresolved"
+    SOLUTION_MISSING = "solution_missing"
+    SOLUTION_DISAGREES = "solution_disagrees"
     NO_TEACHER_ANSWER = "no_teacher_answer"
     VERIFICATION_FAILED = "verification_failed"
     TESTS_MISSING = "tests_missing"
+    TESTS_CORRUPT = "tests_corrupt"
     REFERENCE_FAILS = "reference_fails"
 
 
@@ -49,7 +52,7 @@ def contested(ballot: Ballot, comparisons: Comparisons) -> Vote | Ruling:
     """The vote where it contradicts the label, so that the arbiter is to be asked; else the ruling."""
     try:
         vote = majority(ballot, comparisons)
-        if comparisons.are_equal(ballot.label, vote.answer, ballot):
+        if comparisons.has_label(vote.answer, ballot):
             return Ruling(ballot.label, Found.AGREED, agreement=vote.num_for_label / vote.num_answers)
     except FailedComparisonError as error:
         return Ruling(ballot.label, None, VerifyReason.VERIFICATION_FAILED, str(error))
@@ -62,19 +65,19 @@ def arbitration_pairs(ballot: Ballot, vote: Vote, arbiter: str | None) -> list[P
     """The comparisons that `arbitrate` needs."""
     if arbiter is None or ballot.is_choice:
         return []
-    return [Pair(ballot.label, arbiter), Pair(vote.answer, arbiter)]
+    return [Pair(known, arbiter) for known in (*ballot.labels, vote.answer)]
 
 
 def arbitrate(ballot: Ballot, vote: Vote, arbiter: str | None, comparisons: Comparisons) -> Ruling:
     """Rule on a contested label.
 
-    Arbiter equals the label: the label stays. Arbiter equals the majority: the label becomes the arbiter's answer.
-    Neither, or no answer: the query is dropped as unresolved.
+    Arbiter equals the label, or an alternative of it: the label stays. Arbiter equals the majority: the label becomes
+    the arbiter's answer. Neither, or no answer: the query is dropped as unresolved.
     """
     told = f"label {ballot.label!r}, {vote.num_votes} of {vote.num_answers} say {vote.answer!r}, arbiter {arbiter!r}"
     if arbiter is not None:
         try:
-            if comparisons.are_equal(ballot.label, arbiter, ballot):
+            if comparisons.has_label(arbiter, ballot):
                 return Ruling(
                     ballot.label, Found.CONFIRMED, evidence=told, agreement=vote.num_for_label / vote.num_answers
                 )

@@ -36,7 +36,7 @@ def _unrun(query: Query) -> Ruling:
     try:
         plan_tests(query.tests)
     except BadTestsError as error:
-        return Ruling("", None, VerifyReason.TESTS_MISSING, str(error)[:500])
+        return Ruling("", None, VerifyReason.TESTS_CORRUPT, str(error)[:500])
     return Ruling("", Found.NO_REFERENCE)
 
 
@@ -45,7 +45,7 @@ def _of_verdict(verdict: Verdict) -> Ruling:
     if verdict.outcome.is_right:
         return Ruling("", Found.REFERENCE_PASSES)
     if verdict.outcome is Outcome.TESTS_MISSING:
-        return Ruling("", None, VerifyReason.TESTS_MISSING, told)
+        return Ruling("", None, VerifyReason.TESTS_CORRUPT, told)
     if verdict.outcome.is_fault:
         return Ruling("", None, VerifyReason.VERIFICATION_FAILED, told)
     return Ruling("", None, VerifyReason.REFERENCE_FAILS, told)

@@ -27,7 +27,8 @@ def case_of(query: Query, responses: Sequence[Response]) -> Case:
         return Case(query, None)
     answers = [answer_of(query, response.text) for response in responses]
     given = tuple(answer for answer in answers if answer is not None)
-    return Case(query, Ballot(query.id, query.answer, given, is_choice=is_choice(query)))
+    alternatives = () if is_choice(query) else query.alternatives
+    return Case(query, Ballot(query.id, query.answer, given, is_choice(query), alternatives))
 
 
 def rule_on_labels(

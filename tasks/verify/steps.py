@@ -12,6 +12,7 @@ from infra.config import Config
 from infra.output import Output
 from infra.runtime import Runtime
 from infra.step import step
+from tasks.generation.batching import in_batches
 from tasks.generation.chat import PROMPT_VERSION, ask_messages
 from tasks.generation.pairing import pair_up
 from tasks.generation.roles import ask_in_order, open_role
@@ -22,6 +23,9 @@ from tasks.verify.config import AnswersConfig, LabelCheck, LabelsConfig
 from tasks.verify.labels import Found, Ruling
 from tasks.verify.references import check_references
 from tasks.verify.ruling import LABELLED, case_of, rule_on_labels
+
+# Teacher responses of so many queries wait in memory for their turn; each may be 100 kB of thinking.
+BATCH_QUERIES = 2048
 
 
 class Correction(Config):
@@ -34,34 +38,40 @@ class Correction(Config):
     evidence: str
 
 
-@step(version=1, produces=Dataset, sampled=True)
+@step(version=2, produces=Dataset, sampled=True)
 def collect_answers(queries: Dataset, config: AnswersConfig, out: Output, runtime: Runtime) -> None:
     """Teacher responses to every query with a label."""
-    labelled = [query for query in out.rows(queries, Query) if query.domain in LABELLED and query.answer is not None]
-    asks = [Ask(query, config.num_samples) for query in labelled]
-    for ask, responses in zip(asks, teacher_responses(asks, config.teacher, out, runtime), strict=True):
-        for response in responses:
-            out.keep(response, of=ask.query)
+    labelled = (query for query in out.rows(queries, Query) if query.domain in LABELLED and query.answer is not None)
+    for batch in in_batches(labelled, BATCH_QUERIES):
+        asks = [Ask(query, config.num_samples) for query in batch]
+        for ask, responses in zip(asks, teacher_responses(asks, config.teacher, out, runtime), strict=True):
+            for response in responses:
+                out.keep(response, of=ask.query)
 
 
-@step(version=1, produces=Dataset, conserves="queries", sampled=True)
+@step(version=2, produces=Dataset, conserves="queries", sampled=True)
 def verify_labels(queries: Dataset, responses: Dataset, config: LabelCheck, out: Output, runtime: Runtime) -> None:
     """Keep labels that the teacher's majority or the arbiter confirms, correct those that both contradict.
 
     Math and science go by their labels, code by its reference solution; other queries pass. A corrected label is told
     in the query's meta (`label_corrected`) and in the side table `corrections`; `teacher_agreement` in the meta is the
     share of the teacher's answers that equal the label kept.
+
+    What is held in memory is one batch of queries; no ruling rests on a query of another.
     """
-    pairs = pair_up(out.rows(queries, Query), out.rows(responses, Response))
-    cases = [case_of(pair.query, pair.responses) for pair in pairs]
     comparisons = open_comparisons(config.rewards.math, out, runtime)
     arbiter = partial(ask_arbiter, config=config.labels, out=out, runtime=runtime)
-    rulings = rule_on_labels(cases, config.labels.unverified, comparisons, arbiter)
-    code = [case.query for case in cases if case.query.domain is Domain.CODE]
-    rulings |= check_references(code, config.rewards, out, runtime)
-    for case in cases:
-        settle(case.query, rulings.get(case.query.id), out)
-    out.note(findings_table(rulings))
+    findings: Counter[str] = Counter()
+    for batch in in_batches(pair_up(out.rows(queries, Query), out.rows(responses, Response)), BATCH_QUERIES):
+        cases = [case_of(pair.query, pair.responses) for pair in batch]
+        rulings = rule_on_labels(cases, config.labels.unverified, comparisons, arbiter)
+        code = [case.query for case in cases if case.query.domain is Domain.CODE]
+        rulings |= check_references(code, config.rewards, out, runtime)
+        for case in cases:
+            settle(case.query, rulings.get(case.query.id), out)
+        findings.update(ruling.found or ruling.reason or "" for ruling in rulings.values())
+        comparisons.forget()
+    out.note(findings_table(findings))
 
 
 def ask_arbiter(queries: Sequence[Query], config: LabelsConfig, out: Output, runtime: Runtime) -> dict[str, str | None]:
@@ -96,14 +106,15 @@ def settle(query: Query, ruling: Ruling | None, out: Output) -> None:
     correction = Correction(query_id=query.id, source=query.source, old=old, new=ruling.label, evidence=ruling.evidence)
     out.attach("corrections", correction)
     meta["label_corrected"] = {"old": old, "new": ruling.label}
-    # The source's own solution leads to the label that was wrong.
-    out.keep(query.model_copy(update={"answer": ruling.label, "solution": None, "meta": meta}))
+    # The source's own solution leads to the label that was wrong, and its other labels are as wrong.
+    update = {"answer": ruling.label, "alternatives": (), "solution": None, "meta": meta}
+    out.keep(query.model_copy(update=update))
 
 
-def findings_table(rulings: Mapping[str, Ruling]) -> str:
+def findings_table(findings: Mapping[str, int]) -> str:
     """Markdown table of what was found, most frequent first."""
-    counts = Counter((ruling.found or ruling.reason or "").replace("_", " ") for ruling in rulings.values())
-    lines = [f"| {name} | {count:,} |" for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+    told = {name.replace("_", " "): count for name, count in findings.items()}
+    lines = [f"| {name} | {count:,} |" for name, count in sorted(told.items(), key=lambda item: (-item[1], item[0]))]
     return "\n".join(
         ["**What was found about labels and references**", "", "| finding | queries |", "|---|---:|", *lines]
     )

@@ -32,6 +32,13 @@ class Ballot(NamedTuple):
     answers: tuple[str, ...]
     is_choice: bool = False
     """Answers are option letters: equal when they are the same letter."""
+    alternatives: tuple[str, ...] = ()
+    """Other labels that are as right."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The label and its alternatives."""
+        return tuple(dict.fromkeys((self.label, *self.alternatives)))
 
 
 class Vote(NamedTuple):
@@ -58,6 +65,10 @@ class Comparisons:
                 self._known |= dict(zip(wanted, self._compare(wanted), strict=True))
             wanted = [pair for pair in wanted if _is_failure(self._known[pair])]
 
+    def forget(self) -> None:
+        """Drop what is known: a batch is done, and memory stays bounded."""
+        self._known.clear()
+
     def are_equal(self, gold: str, answer: str, ballot: Ballot) -> bool:
         """Do two answers to a ballot's query say the same?
 
@@ -71,8 +82,25 @@ class Comparisons:
             raise FailedComparisonError(f"{outcome.value} comparing {answer!r} with {gold!r}")
         return outcome is Outcome.EQUAL
 
+    def has_label(self, answer: str, ballot: Ballot) -> bool:
+        """Does an answer say the same as the label, or as one of its alternatives? One that does is enough.
+
+        Raises:
+            FailedComparisonError: none does, and a comparison timed out or crashed.
+        """
+        failure: FailedComparisonError | None = None
+        for label in ballot.labels:
+            try:
+                if self.are_equal(label, answer, ballot):
+                    return True
+            except FailedComparisonError as error:
+                failure = error
+        if failure is not None:
+            raise failure
+        return False
+
     def outcome(self, gold: str, answer: str) -> Outcome:
-        """What the verifier said; CORRECT for equal texts."""
+        """What the verifier said; EQUAL for equal texts."""
         return Outcome.EQUAL if gold == answer else self._known[Pair(gold, answer)]
 
 
@@ -86,7 +114,7 @@ def pairs_of(ballot: Ballot) -> list[Pair]:
         return []
     different = list(dict.fromkeys(ballot.answers))
     earlier = [Pair(different[i], answer) for j, answer in enumerate(different) for i in range(j)]
-    return earlier + [Pair(ballot.label, answer) for answer in different]
+    return earlier + [Pair(label, answer) for label in ballot.labels for answer in different]
 
 
 def clusters_of(ballot: Ballot, comparisons: Comparisons) -> Mapping[str, int]:
@@ -116,6 +144,6 @@ def majority(ballot: Ballot, comparisons: Comparisons) -> Vote:
         raise ValueError(f"query {ballot.query_id}: no answers to count; leave it out of the vote")
     most = max(sizes.values())
     tied = [answer for answer, size in sizes.items() if size == most]
-    like_label = [answer for answer in sizes if comparisons.are_equal(ballot.label, answer, ballot)]
+    like_label = [answer for answer in sizes if comparisons.has_label(answer, ballot)]
     winner = next((answer for answer in tied if answer in like_label), tied[0])
     return Vote(winner, most, sum(sizes[answer] for answer in like_label), len(ballot.answers))

@@ -173,6 +173,25 @@ def test_incomplete_questions_are_solved_by_nobody(corpus: Corpus) -> None:
     assert all(blemish.drop_family is DropFamily.INVALID_QUERY for blemish in incomplete)
 
 
+def test_unclear_questions_are_solved_by_nobody_and_have_three_forms(corpus: Corpus) -> None:
+    unclear = corpus.truth.of_kind(BlemishKind.UNCLEAR)
+    assert len(unclear) == CorpusConfig().blemishes.num_unclear
+    assert {blemish.variant for blemish in unclear} == {"missing number", "dangling reference", "distraction"}
+    assert all(solve(question(corpus, blemish.row)) is None for blemish in unclear)
+
+
+def test_bound_choices_are_good_questions_that_their_stems_are_not(corpus: Corpus) -> None:
+    bound = corpus.truth.of_kind(BlemishKind.BOUND_CHOICE)
+    assert len(bound) == CorpusConfig().blemishes.num_bound_choices
+    for blemish in bound:
+        row = corpus.raw[blemish.row.file][blemish.row.row]
+        lines = [f"{letter}. {row[letter]}" for letter in "ABCD"]
+        solution = solve("\n".join([str(row["question"]), *lines]))
+        assert solution is not None
+        assert solution.answer == row["answer"]
+        assert solve(str(row["question"])) is None
+
+
 def test_leaks_are_in_the_benchmarks_and_nothing_else_is(corpus: Corpus) -> None:
     held_out = {
         canonical(question(corpus, RowRef(file, row)))

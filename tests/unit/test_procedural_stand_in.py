@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tasks.filter.judge_votes import read_rating
+from tasks.filter.rewrite_checks import Fault, RewriteReason, Rewriting, read_rewriting
 from tasks.procedural.families.problem import Style
 from tasks.procedural.roles import Role, StandInConfig
 from tasks.procedural.solver import solve
@@ -114,6 +116,7 @@ def test_the_arbiter_is_always_right(client: httpx.Client) -> None:
     assert all("\\boxed{21}" in text for text in texts(ask(client, "arbiter", CHAIN, n=200)))
 
 
+@pytest.mark.parametrize("role", ["judge", "second-judge"])
 @pytest.mark.parametrize(
     ("query", "is_valid"),
     [
@@ -123,16 +126,34 @@ def test_the_arbiter_is_always_right(client: httpx.Client) -> None:
         ("Solve for x: 3x +", False),
     ],
 )
-def test_the_judge_rates_validity(client: httpx.Client, query: str, is_valid: bool) -> None:
-    rating = verdict(client, "judge", f"Is the query valid? Give reasons first.\n<query>\n{query}\n</query>")
-    assert list(rating) == ["reason", "valid"]
-    assert rating["valid"] is is_valid
+def test_judges_mostly_rate_validity_and_now_and_then_say_nothing(
+    client: httpx.Client, role: str, query: str, is_valid: bool
+) -> None:
+    replies = texts(ask(client, role, f"Is it valid?\n<query>\n{query}\n</query>", n=400))
+    ratings = [rating for reply in replies if (rating := read_rating(reply)) is not None]
+    assert 380 <= len(ratings) <= 400
+    assert 0.9 <= sum(rating.is_valid is is_valid for rating in ratings) / len(ratings) < 1
+    assert all(rating.reasons for rating in ratings)
+
+
+def test_a_judges_further_votes_are_those_that_one_request_would_have_given(client: httpx.Client) -> None:
+    prompt = f"<query>{CHAIN}</query>"
+    together = texts(ask(client, "judge", prompt, n=64, seed=3))
+    assert together[24:] == texts(ask(client, "judge", prompt, n=40, seed=27))
+    assert together != texts(ask(client, "second-judge", prompt, n=64, seed=3))
 
 
 def test_the_rewriter_leaves_the_stem(client: httpx.Client) -> None:
-    rewritten = verdict(client, "rewriter", "<query>\nWhat is 6 times 7?\nA. 13\nB. 42\nC. 41\nD. 67\n</query>")
-    assert (rewritten["query"], rewritten["answer"]) == ("What is 6 times 7?", "42")
-    assert verdict(client, "rewriter", f"<query>{CHAIN}</query>")["query"] is None
+    (text,) = texts(ask(client, "rewriter", "<query>\nWhat is 6 times 7?\nA. 13\nB. 42\nC. 41\nD. 67\n</query>"))
+    found = read_rewriting(text)
+    assert isinstance(found, Rewriting)
+    assert (found.question, found.answer) == ("What is 6 times 7?", "42")
+    bound = "Which of the following numbers is the largest?\nA. 13\nB. 42\nC. 41\nD. 67"
+    assert "\\boxed{D}" in texts(ask(client, "arbiter", bound))[0]
+    for query in (CHAIN, bound):
+        declined = read_rewriting(texts(ask(client, "rewriter", f"<query>{query}</query>"))[0])
+        assert isinstance(declined, Fault)
+        assert declined.reason is RewriteReason.OPTIONS_NEEDED
 
 
 def test_the_reward_model_prefers_right_and_whole_responses(client: httpx.Client) -> None:

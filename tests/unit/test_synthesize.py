@@ -257,4 +257,4 @@ def test_every_query_is_kept_or_dropped_with_its_reason(tmp_path: Path, monkeypa
     assert [sample.id for sample in samples] == ["a-right/1", "i-warm/0", "j-form/0", "j-form/0/1", "j-form/0/2"]
     assert [m.role for m in samples[0].messages] == ["system", "user", "assistant"]
     assert samples[1].response == "<think>\nhm\n</think>\n<answer>\nA friendly word.\n</answer>"
-    assert "| instruction_following | 3 | 60.0% |" in tables.out.notes[0]
+    assert "| instruction_following | 3 | 60.0% |  |" in tables.out.notes[0]

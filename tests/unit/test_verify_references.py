@@ -41,7 +41,7 @@ def rule(monkeypatch: pytest.MonkeyPatch, queries: Sequence[Query], outcome: Out
         (Outcome.TIME_LIMIT, VerifyReason.REFERENCE_FAILS),
         (Outcome.MEMORY_LIMIT, VerifyReason.REFERENCE_FAILS),
         (Outcome.SANDBOX_ERROR, VerifyReason.VERIFICATION_FAILED),
-        (Outcome.TESTS_MISSING, VerifyReason.TESTS_MISSING),
+        (Outcome.TESTS_MISSING, VerifyReason.TESTS_CORRUPT),
     ],
 )
 def test_every_outcome_has_its_ruling(
@@ -55,19 +55,19 @@ def test_every_outcome_has_its_ruling(
 
 @pytest.mark.parametrize("solution", [None, "print(input())"])
 @pytest.mark.parametrize(
-    ("tests", "told"),
+    ("tests", "reason", "told"),
     [
-        (None, "no tests to judge"),
-        ({"kind": "odd"}, "'odd'"),
-        ({"kind": "assert", "asserts": ["assert True"]}, "asks anything"),
-        ({**GOOD, "outputs": []}, "1 inputs and 0 outputs"),
+        (None, VerifyReason.TESTS_MISSING, "no tests to judge"),
+        ({"kind": "odd"}, VerifyReason.TESTS_CORRUPT, "'odd'"),
+        ({"kind": "assert", "asserts": ["assert True"]}, VerifyReason.TESTS_CORRUPT, "asks anything"),
+        ({**GOOD, "outputs": []}, VerifyReason.TESTS_CORRUPT, "1 inputs and 0 outputs"),
     ],
 )
-def test_tests_that_nothing_can_be_judged_by_are_missing(
-    monkeypatch: pytest.MonkeyPatch, tests: dict[str, Any] | None, told: str, solution: str | None
+def test_tests_that_nothing_can_be_judged_by_are_missing_or_corrupt(
+    monkeypatch: pytest.MonkeyPatch, tests: dict[str, Any] | None, reason: VerifyReason, told: str, solution: str | None
 ) -> None:
     ruling = rule(monkeypatch, [query("a", tests, solution)], Outcome.PASSED)["a"]
-    assert ruling.reason is VerifyReason.TESTS_MISSING
+    assert ruling.reason is reason
     assert told in ruling.evidence
 
 

@@ -169,7 +169,7 @@ def test_every_query_has_its_end(tmp_path: Path) -> None:
         "q007": "reference_fails",
         "q008": "verification_failed",
         "q010": "tests_missing",
-        "q011": "tests_missing",
+        "q011": "tests_corrupt",
     }
     assert drops["q004"].evidence == "label '99', 2 of 3 say '1', arbiter '18'"
     kept = tables.read("kept", Query)
@@ -177,6 +177,32 @@ def test_every_query_has_its_end(tmp_path: Path) -> None:
     assert kept["q001"].meta["teacher_agreement"] == pytest.approx(2 / 3)
     assert kept["q005"].meta["teacher_agreement"] == 0.75
     assert kept["q012"].meta == {}
+
+
+def test_no_ruling_rests_on_the_batch_that_a_query_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    right, wrong = ["{0}", "{0}.0", "7"], ["9", "9.0", "8"]
+    said = [
+        (sum_query(n, answer=str(n)), [each.format(n) for each in (wrong if n % 4 == 0 else right)]) for n in range(17)
+    ]
+    whole = verify(tmp_path / "whole", said)
+    monkeypatch.setattr(steps, "BATCH_QUERIES", 3)
+    batched = verify(tmp_path / "batched", said)
+    assert {name: path.read_bytes() for name, path in whole.paths.items()} == {
+        name: path.read_bytes() for name, path in batched.paths.items()
+    }
+    assert whole.out.notes == batched.out.notes
+    assert whole.out.funnel["sums"]["label_unresolved"] == 5
+
+
+def test_an_alternative_label_is_as_right_and_goes_with_a_label_that_is_wrong(tmp_path: Path) -> None:
+    """2 · (n + 5) is what the arbiter says: 12 and 14."""
+    kept_label = sum_query(1, answer="7", alternatives=("8", "12"))
+    mended = sum_query(2, answer="7", alternatives=("8",))
+    tables = verify(tmp_path, [(kept_label, ["12", "12", "7"]), (mended, ["14", "14", "8"])])
+    kept = tables.read("kept", Query)
+    assert (kept["q001"].answer, kept["q001"].alternatives) == ("7", ("8", "12"))
+    assert kept["q001"].meta == {"teacher_agreement": 1.0}
+    assert (kept["q002"].answer, kept["q002"].alternatives) == ("14", ())
 
 
 def test_without_an_arbiter_contested_labels_are_unresolved(tmp_path: Path) -> None:

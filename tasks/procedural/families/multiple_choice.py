@@ -22,6 +22,12 @@ _GENERAL = {
     "How many letters does the alphabet have?": 26,
 }
 _GENERAL_CANONICAL = {canonical(question): answer for question, answer in _GENERAL.items()}
+# Questions that are none without their options.
+BOUND_STEMS = {
+    "Which of the following numbers is the largest?": max,
+    "Which of the following numbers is the smallest?": min,
+}
+_BOUND_CANONICAL = {canonical(question): pick for question, pick in BOUND_STEMS.items()}
 _SUM = re.compile(r"what is (\d+) (plus|times) (\d+)\?")
 # An adapter writes options its own way: "A. 3", "A) 3" and "(A) 3" all read.
 _OPTION = r" \(?{}[.):]+ (\d+)[,;.]?"
@@ -40,13 +46,22 @@ def make(rng: Random) -> Problem:
     return Problem(stem, (FamilyName.MULTIPLE_CHOICE, *key), _choose(fact, options), options=options)
 
 
+def make_bound(rng: Random, stem: str) -> Problem:
+    """Draw options for one of `BOUND_STEMS`."""
+    options = tuple(str(number) for number in rng.sample(range(100, 1000), len(LETTERS)))
+    solution = _pick(stem, options)
+    return Problem(stem, (FamilyName.MULTIPLE_CHOICE, stem, *options), solution, options=options)
+
+
 def solve(text: str) -> Solution | None:
     """Read stem and options, in any of the usual forms; None when no option is right."""
     found = _QUESTION.match(canonical(text))
-    fact = solve_fact(found[1]) if found else None
-    if found is None or fact is None or fact.answer not in found.groups()[1:]:
+    if found is None:
         return None
-    return _choose(fact, found.groups()[1:])
+    if found[1] in _BOUND_CANONICAL:
+        return _pick(found[1], found.groups()[1:])
+    fact = solve_fact(found[1])
+    return _choose(fact, found.groups()[1:]) if fact and fact.answer in found.groups()[1:] else None
 
 
 def solve_fact(text: str) -> Solution | None:
@@ -73,6 +88,11 @@ def _draw_stem(rng: Random) -> tuple[str, tuple[str | int, ...]]:
         return stem, (stem,)
     left, right = rng.randint(2, MAX_OPERAND), rng.randint(2, 12)
     return f"What is {left} {rng.choice(('plus', 'times'))} {right}?", (min(left, right), max(left, right))
+
+
+def _pick(stem: str, options: tuple[str, ...]) -> Solution:
+    pick = _BOUND_CANONICAL[canonical(stem)]
+    return _choose(Solution(FamilyName.FACT, (), str(pick(map(int, options)))), options)
 
 
 def _choose(fact: Solution, options: tuple[str, ...]) -> Solution:
