@@ -52,7 +52,7 @@ class Answering:
         shared = shared_by(self.cache)
         role, endpoint = self.address.role, self.address.endpoint
         self.till = Till(endpoint, shared.budget(role, endpoint), self.usage)
-        self._flights = shared.flights
+        self.flights = shared.flights
         self._http = HttpChat(self.address, shared.gate(endpoint), self.till)
 
     async def answer(self, request: ChatRequest) -> list[ChatReply]:
@@ -63,7 +63,7 @@ class Answering:
         """
         sought = Sought(request, request.cache_keys(self.address.model))
         while sought.missing and not self.shortfall:
-            boarding = self._flights.board(sought.keys[index] for index in sought.missing)
+            boarding = self.flights.board(sought.keys[index] for index in sought.missing)
             trouble = await self._fly(sought, boarding.mine)
             if trouble is not None and not trouble.is_final:
                 break
@@ -83,7 +83,7 @@ class Answering:
                 self._give_up(sought, [index for index in asked if index not in sought.replies], trouble)
             return trouble
         finally:
-            self._flights.land(mine, told)
+            self.flights.land(mine, told)
 
     def _find(self, sought: Sought, indices: Sequence[int]) -> None:
         """Take samples from the row cache."""

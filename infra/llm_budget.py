@@ -54,13 +54,13 @@ class Account:
         return Fit.LATER if lasting + worst <= limit else Fit.NEVER
 
     def apply(self, entry: list[Any]) -> None:
-        """Take in a line of the file: `["reserve", id, nusd]` or `["settle", id, nusd, is_assumed]`."""
+        """Take in a line of the file: `["reserve", id, nusd]` or `["settle", id, nusd, assumed]`."""
         kind, id_, nusd, *more = entry
         if kind == "reserve":
             self.pending[id_] = nusd
         elif self.pending.pop(id_, None) is not None:  # settled twice counts once
             self.paid += nusd
-            self.assumed += nusd if more[0] else 0
+            self.assumed += sum(more)
 
 
 class Spending(NamedTuple):
@@ -118,16 +118,11 @@ class Budget:
             self._mine.add(id_)
             return id_
 
-    def settle(self, id_: str, nusd: int, is_assumed: bool = False) -> None:
-        """Put the real cost in the place of the reservation."""
+    def settle(self, id_: str, nusd: int, assumed: int = 0) -> None:
+        """Put the real cost in the place of the reservation; `assumed` is the part of it that is a worst case."""
         with self._turn() as file:
-            self._write(file, ["settle", id_, nusd, is_assumed])
+            self._write(file, ["settle", id_, nusd, assumed])
             self._mine.discard(id_)
-
-    def is_open(self, id_: str) -> bool:
-        """Whether a reservation waits to be settled."""
-        with self._turn():
-            return id_ in self._account.pending
 
     def spending(self, limit: int) -> Spending:
         """What was spent until now, by all."""

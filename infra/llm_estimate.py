@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from infra.chat import ChatRequest
 from infra.llm_answering import Answering
-from infra.llm_paying import Till
 from infra.llm_price import NUSD, Tokens, at_most, usd
 
 
@@ -58,7 +57,7 @@ class _Part(NamedTuple):
 def estimate(answering: Answering, requests: Iterable[ChatRequest]) -> Estimate:
     """Count what is cached and price the rest at its worst case."""
     endpoint = answering.address.endpoint
-    till = Till(endpoint, None, answering.usage, is_batch=endpoint.batch)
+    till = answering.till.for_batches() if endpoint.batch else answering.till
     seen: set[str] = set()
     wanted, to_ask, prompt, completion, nusd = 0, 0, 0, 0, 0
     for request in requests:

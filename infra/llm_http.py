@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
 # A refused connection is no overload: a server that is not there by then is not there.
 UNREACHABLE_FOR_S = 8.0
-_REFUSED_FOR_GOOD = frozenset(
+REFUSED_FOR_GOOD = frozenset(
     {HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY}
 )
 # A gateway's words about a server behind it, which may have done its work.
@@ -146,7 +146,7 @@ class HttpChat:
         return done.result
 
     async def _attempt_paid(self, request: ChatRequest, first: int, count: int, worst: Tokens) -> Attempt:
-        reservation = await self._till.reserve(worst)
+        reservation = await self._till.reserve(self._till.price(worst))
         if isinstance(reservation, Shortfall):
             raise BudgetError(str(reservation))
         done = Attempt(CANCELLED)
@@ -184,8 +184,8 @@ def slow_s(endpoint: Endpoint) -> float:
     return endpoint.timeout_s / 2 if endpoint.slow_s is None else endpoint.slow_s
 
 
-def read_reply(content: bytes, count: int) -> Completed | Trouble:
-    """A reply that came whole. One that cannot be read may be charged all the same."""
+def read_reply(content: bytes, count: int | None) -> Completed | Trouble:
+    """A reply that came whole, no more than `count` samples of it. One that cannot be read may be charged as well."""
     body: Any = None
     try:
         body = json.loads(content)
@@ -267,7 +267,7 @@ def _read_status(error: APIStatusError, address: Address) -> Trouble:
         raise EndpointError(f"{address}: the quota is used up ({text}); add credit, then run again")
     return Trouble(
         text,
-        is_final=status in _REFUSED_FOR_GOOD,
+        is_final=status in REFUSED_FOR_GOOD,
         retry_after_s=retry_after_s(error.response.headers),
         bill=WORST_CASE if status in _ANSWER_LOST else NOTHING_DUE,
         load=Load.OVERLOADED if status in _OVERLOADED else Load.UNKNOWN,

@@ -39,9 +39,12 @@ class Till:
     def __init__(self, endpoint: Endpoint, budget: Budget | None, usage: LlmUsage, is_batch: bool = False) -> None:
         self._endpoint, self._budget, self._usage, self._is_batch = endpoint, budget, usage, is_batch
 
-    async def reserve(self, worst: Tokens, id_: str = "") -> Reservation | Shortfall:
+    def for_batches(self) -> Till:
+        """The same till at the price of batches."""
+        return Till(self._endpoint, self._budget, self._usage, is_batch=True)
+
+    async def reserve(self, worst_nusd: int, id_: str = "") -> Reservation | Shortfall:
         """Set the worst case aside. Waits while what is in flight may turn out cheaper."""
-        worst_nusd = self.price(worst)
         if self._budget is None:
             return Reservation(id_, worst_nusd)
         limit = limit_nusd(self._endpoint)
@@ -55,14 +58,19 @@ class Till:
 
     def settle(self, reservation: Reservation, bill: Bill) -> None:
         """Count what an attempt cost: by the endpoint's own count, or at the worst where there is none."""
-        nusd = self.price(bill.tokens) if bill.tokens else reservation.worst_nusd if bill.is_due else 0
-        self.settle_sum(reservation, nusd, is_assumed=bill.is_due and bill.tokens is None)
-        self._usage.pay(bill, nusd)
+        nusd = self.count(bill, reservation.worst_nusd)
+        self.close(reservation.id, nusd, nusd if bill.is_due and bill.tokens is None else 0)
 
-    def settle_sum(self, reservation: Reservation, nusd: int, is_assumed: bool = False) -> None:
-        """Settle in the account alone: a batch is reserved as a whole, and its lines are counted one by one."""
+    def count(self, bill: Bill, worst_nusd: int) -> int:
+        """Count a bill in the client's usage alone; what it came to."""
+        nusd = self.price(bill.tokens) if bill.tokens else worst_nusd if bill.is_due else 0
+        self._usage.pay(bill, nusd)
+        return nusd
+
+    def close(self, reservation: str, nusd: int, assumed_nusd: int = 0) -> None:
+        """Settle a reservation in the account alone."""
         if self._budget is not None:
-            self._budget.settle(reservation.id, nusd, is_assumed)
+            self._budget.settle(reservation, nusd, assumed_nusd)
 
     def price(self, tokens: Tokens) -> int:
         """Price of tokens here, in nano-dollars."""

@@ -83,6 +83,10 @@ class RowCache:
         with self._lock:
             return key in self._values
 
+    def beside(self, namespace: str) -> RowCache:
+        """A cache of another namespace in the same place."""
+        return RowCache(self.store, namespace, self.local)
+
     def items(self) -> list[tuple[str, Any]]:
         """All keys with their values, as they are now."""
         with self._lock:
