@@ -84,16 +84,16 @@ class LlmClient:
         finally:
             await workers.stop()
             await answering.close()
-        answering.check(workers.count_left())
+        answering.check(workers.num_left)
 
 
 class _Workers:
-    """As many questions at a time as the endpoint may have in flight."""
+    """As many questions at a time as the endpoint may have in flight; `num_left` samples did not come."""
 
     def __init__(self, answering: Answering, source: Iterator[ChatRequest]) -> None:
         self._answering, self._source = answering, source
         self._arrived: asyncio.Queue[Arrival] = asyncio.Queue()
-        self._num_left = 0
+        self.num_left = 0
         self._tasks = [asyncio.create_task(self._work()) for _ in range(answering.address.endpoint.max_concurrency)]
 
     async def arriving(self) -> AsyncGenerator[Answered, None]:
@@ -111,13 +111,12 @@ class _Workers:
     async def _work(self) -> None:
         """Answer requests until there are none; then None arrives, or the error that ends the stream."""
         try:
-            # Without budget nothing new is begun, and the other workers bring in what is paid for.
-            while not self._answering.shortfall and (request := next(self._source, None)) is not None:
+            # Without budget nothing new is sent; what is in the cache comes, and so does what is in flight.
+            for request in self._source:
                 replies = await self._answering.answer(request)
                 for reply in replies:
                     self._arrived.put_nowait(Answered(request, reply))
-                if self._answering.shortfall:
-                    self._num_left += request.num_samples - len(replies)
+                self.num_left += request.num_samples - len(replies)
                 await asyncio.sleep(0)  # where the cache answers, nothing else would let the others in
         except Exception as error:
             self._arrived.put_nowait(error)
@@ -129,12 +128,6 @@ class _Workers:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def count_left(self) -> int:
-        """Samples that the budget did not cover."""
-        if not self._answering.shortfall:
-            return 0
-        return self._num_left + sum(request.num_samples for request in self._source)
 
 
 class LlmSession:

@@ -56,12 +56,14 @@ class Answering:
         self._http = HttpChat(self.address, shared.gate(endpoint), self.till)
 
     async def answer(self, request: ChatRequest) -> list[ChatReply]:
-        """All samples, by index; those that the request's failures or the budget kept from coming are missing.
+        """All samples, by index; those that failures or the budget kept from coming are missing.
 
         Raises:
             EndpointError: no request can succeed.
         """
         sought = Sought(request, request.cache_keys(self.address.model))
+        if self.shortfall:
+            self._find(sought, sought.missing)
         while sought.missing and not self.shortfall:
             boarding = self.flights.board(sought.keys[index] for index in sought.missing)
             trouble = await self._fly(sought, boarding.mine)
