@@ -274,7 +274,7 @@ def test_leaving_early_counts_what_was_in_flight(tmp_path: Path) -> None:
 def test_a_session_refuses_what_does_not_fit_and_answers_what_does(tmp_path: Path) -> None:
     worst = price_nusd(at_most(ask("a"), 1), _priced())
     with serve(echo) as fake, LlmSession(new_client(new_cache(tmp_path), fake.url, budget_usd=worst / 1e9)) as session:
-        with pytest.raises(BudgetError, match="account `teacher`.*2 are left"):
+        with pytest.raises(BudgetError, match=r"account `teacher`.*2 are left"):
             session.ask(ask("a", 2))
         assert session.ask(ask("a"))[0].text == "a/100"
         with pytest.raises(BudgetError):
@@ -287,7 +287,7 @@ def test_a_budget_that_cannot_bind_or_be_kept_is_refused(tmp_path: Path) -> None
         Endpoint(base_url="x", budget_usd=1.0)
     remote = RowCache(Store("memory://bucket/x", tmp_path), "llm", tmp_path)
     client = new_client(remote, "http://127.0.0.1:1/v1", budget_usd=1.0)
-    with pytest.raises(ConfigError, match="budget_usd.*is remote"):
+    with pytest.raises(ConfigError, match=r"budget_usd.*is remote"):
         list(client.complete_all([ask("a")]))
 
 
