@@ -16,6 +16,7 @@ from infra.llm_batch import BatchAnswering
 from infra.llm_estimate import Estimate, estimate
 from infra.llm_http import Address, BudgetError, EndpointError
 from infra.llm_pools import key_of
+from infra.llm_sharing import shared_by
 from infra.llm_usage import LlmUsage
 from infra.row_cache import RowCache
 from infra.runtime import Endpoint
@@ -31,14 +32,17 @@ class LlmClient:
     never cached. Clients with one cache share what is in flight, their endpoints' limits, and budgets.
 
     Raises:
-        ConfigError: the environment variable that should hold the endpoint's key is not set, or holds more than it.
+        ConfigError: the environment variable that should hold the endpoint's key is not set, or holds more than it; or
+            the endpoint has a budget, and the store is no folder.
     """
 
     def __init__(self, role: str, model: str, endpoint: Endpoint, cache: RowCache) -> None:
         self.role, self.model, self.endpoint = role, model, endpoint
         self.usage = LlmUsage()
         self._cache = cache
-        key_of(endpoint)  # a missing key is told before any work
+        # A missing key, or a budget that cannot be kept, is told before any work.
+        key_of(endpoint)
+        shared_by(cache).budget(role, endpoint)
 
     def answering(self) -> Answering:
         """A fresh connection for one event loop; its usage counts here."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import math
-from fractions import Fraction
 from typing import NamedTuple
 
 from infra.llm_budget import Budget, Fit, Spending
-from infra.llm_price import NUSD, Bill, Tokens, price_nusd, usd
+from infra.llm_price import Bill, Tokens, limit_nusd, price_nusd, usd
 from infra.llm_usage import LlmUsage
 from infra.runtime import Endpoint
 
@@ -79,8 +77,3 @@ class Till:
     def spending(self) -> Spending | None:
         """How the budget stands; None where there is none."""
         return None if self._budget is None else self._budget.spending(limit_nusd(self._endpoint))
-
-
-def limit_nusd(endpoint: Endpoint) -> int:
-    """The budget, rounded down."""
-    return math.floor(Fraction(str(endpoint.budget_usd or 0)) * NUSD)

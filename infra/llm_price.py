@@ -64,6 +64,11 @@ def price_nusd(tokens: Tokens, endpoint: Endpoint, is_batch: bool = False) -> in
     return math.ceil(usd * (Fraction(str(endpoint.batch_price)) if is_batch else 1) * NUSD)
 
 
+def limit_nusd(endpoint: Endpoint) -> int:
+    """The budget, rounded down."""
+    return math.floor(Fraction(str(endpoint.budget_usd or 0)) * NUSD)
+
+
 def bill_of(body: Any) -> Bill:
     """The bill of a reply that came whole, read or not: by its own count, if it has one."""
     try:

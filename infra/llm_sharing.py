@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
 from infra.config import ConfigError
-from infra.llm_budget import Budget
+from infra.llm_budget import Budget, Spending
 from infra.llm_flights import Flights
 from infra.llm_gate import Gate
 from infra.llm_pace import Limits
+from infra.llm_price import limit_nusd
 from infra.row_cache import RowCache
 from infra.runtime import Endpoint
+from infra.store import Store
 
 
 class Shared:
@@ -37,19 +40,36 @@ class Shared:
         """The account that an endpoint's budget names; None where it has no budget.
 
         Raises:
-            ConfigError: the store is no folder, so that processes could not see each other's spending.
+            ConfigError: see `account_path`.
         """
         if endpoint.budget_usd is None:
             return None
-        if not self._store.is_local:
-            raise ConfigError(
-                f"[endpoints.{role}] has budget_usd, and the store {self._store.uri} is remote: spending is kept in a "
-                "file that processes lock; run this role on a profile whose store is a folder, or take budget_usd out"
-            )
-        name = endpoint.budget_account or role
-        path = Path(self._store.uri) / "spending" / f"{name}.jsonl"
+        path = account_path(self._store, role, endpoint)
         with self._lock:
-            return self._budgets.setdefault(name, Budget(path))
+            return self._budgets.setdefault(path.stem, Budget(path))
+
+
+def account_path(store: Store, role: str, endpoint: Endpoint) -> Path:
+    """The file of the account that an endpoint's budget names.
+
+    Raises:
+        ConfigError: the store is no folder, so that processes could not see each other's spending.
+    """
+    if not store.is_local:
+        raise ConfigError(
+            f"[endpoints.{role}] has budget_usd, and the store {store.uri} is remote: spending is kept in a file that "
+            "processes lock; run this role on a profile whose store is a folder, or take budget_usd out"
+        )
+    return Path(store.uri) / "spending" / f"{endpoint.budget_account or role}.jsonl"
+
+
+def spendings(store: Store, endpoints: Mapping[str, Endpoint]) -> dict[str, Spending]:
+    """Role → how its budget stands, for the roles that have one."""
+    return {
+        role: Budget(account_path(store, role, endpoint)).spending(limit_nusd(endpoint))
+        for role, endpoint in sorted(endpoints.items())
+        if endpoint.budget_usd is not None
+    }
 
 
 _shared: WeakKeyDictionary[RowCache, Shared] = WeakKeyDictionary()

@@ -17,6 +17,7 @@ from infra.config import ConfigError
 from infra.llm import BudgetError, LlmSession
 from infra.llm_budget import Account, Budget, Fit
 from infra.llm_price import NOTHING_DUE, TEMPLATE_TOKENS, WORST_CASE, Bill, Tokens, at_most, bill_of, price_nusd
+from infra.llm_sharing import spendings
 from infra.row_cache import RowCache
 from infra.runtime import Endpoint
 from infra.store import Store
@@ -286,9 +287,18 @@ def test_a_budget_that_cannot_bind_or_be_kept_is_refused(tmp_path: Path) -> None
     with pytest.raises(ValueError, match="never be reached, since both prices are 0"):
         Endpoint(base_url="x", budget_usd=1.0)
     remote = RowCache(Store("memory://bucket/x", tmp_path), "llm", tmp_path)
-    client = new_client(remote, "http://127.0.0.1:1/v1", budget_usd=1.0)
     with pytest.raises(ConfigError, match=r"budget_usd.*is remote"):
+        new_client(remote, "http://127.0.0.1:1/v1", budget_usd=1.0)
+
+
+def test_how_every_budget_stands_is_told_without_asking(tmp_path: Path) -> None:
+    with serve(echo) as fake:
+        cache = new_cache(tmp_path)
+        client = new_client(cache, fake.url, budget_usd=1.0)
         list(client.complete_all([ask("a")]))
+    told = spendings(cache.store, {"teacher": client.endpoint, "judge": Endpoint(base_url="x")})
+    assert {role: str(spending) for role, spending in told.items()} == {"teacher": "$0.0001 of $1.0000 used"}
+    assert told["teacher"].left == 10**9 - SAMPLE_NUSD
 
 
 # The estimate
