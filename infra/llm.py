@@ -83,8 +83,9 @@ class LlmClient:
             return
         workers = _Workers(answering, source)
         try:
-            async for answered in workers.arriving():
-                yield answered
+            async with aclosing(workers.arriving()) as answers:
+                async for answered in answers:
+                    yield answered
         finally:
             await workers.stop()
             await answering.close()

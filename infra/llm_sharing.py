@@ -64,12 +64,16 @@ def account_path(store: Store, role: str, endpoint: Endpoint) -> Path:
 
 
 def spendings(store: Store, endpoints: Mapping[str, Endpoint]) -> dict[str, Spending]:
-    """Role → how its budget stands, for the roles that have one."""
+    """Role → how its budget stands, for the roles that have one. Writes nothing."""
     return {
-        role: Budget(account_path(store, role, endpoint)).spending(limit_nusd(endpoint))
+        role: _spending(account_path(store, role, endpoint), limit_nusd(endpoint))
         for role, endpoint in sorted(endpoints.items())
         if endpoint.budget_usd is not None
     }
+
+
+def _spending(path: Path, limit: int) -> Spending:
+    return Budget(path).spending(limit) if path.exists() else Spending(path.stem, limit, 0, 0, 0)
 
 
 _shared: WeakKeyDictionary[RowCache, Shared] = WeakKeyDictionary()

@@ -299,6 +299,9 @@ def test_how_every_budget_stands_is_told_without_asking(tmp_path: Path) -> None:
     told = spendings(cache.store, {"teacher": client.endpoint, "judge": Endpoint(base_url="x")})
     assert {role: str(spending) for role, spending in told.items()} == {"teacher": "$0.0001 of $1.0000 used"}
     assert told["teacher"].left == 10**9 - SAMPLE_NUSD
+    new = spendings(Store(str(tmp_path / "new"), tmp_path), {"teacher": client.endpoint})
+    assert new["teacher"].left == 10**9
+    assert not (tmp_path / "new" / "spending").exists()
 
 
 # The estimate
