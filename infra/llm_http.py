@@ -152,6 +152,9 @@ class HttpChat:
         done = Attempt(CANCELLED)
         try:
             done = await self._send(request, first, count)
+        except EndpointError:
+            done = Attempt(UNSENT)  # the key, the model or the quota is refused: nothing was done
+            raise
         finally:
             self._till.settle(reservation, done.result.bill)
         return done
@@ -169,7 +172,7 @@ class HttpChat:
             result = read_reply(hide(reply.content, self._pools.key), count)
             if isinstance(result, Completed) and time.monotonic() - started > slow_s(endpoint):
                 result = result._replace(load=Load.SLOW)
-            return Attempt(result, pause_s(reply.headers, at_most(request, count).total))
+            return Attempt(result, pause_s(reply.headers, _tokens_used(result.bill, Tokens(0, 1))))
         # Outside of the except, so that no error of ours carries one that may quote the key.
         trouble = read_trouble(failure, self._address)
         return Attempt(trouble._replace(text=hide(trouble.text, self._pools.key)[:300]), _pause_of(failure))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from infra.chat import ChatRequest, Sampling
 from infra.config import ConfigError
-from infra.llm import BudgetError, LlmSession
+from infra.llm import BudgetError, EndpointError, LlmSession
 from infra.llm_budget import Account, Budget, Fit
 from infra.llm_price import NOTHING_DUE, TEMPLATE_TOKENS, WORST_CASE, Bill, Tokens, at_most, bill_of, price_nusd
 from infra.llm_sharing import spendings
@@ -248,6 +248,17 @@ def test_what_a_failed_attempt_costs(tmp_path: Path, failure: Scripted, costs: f
     assert (spending.paid, spending.pending) == (SAMPLE_NUSD + lost, 0)
     assert spending.assumed == (worst if costs == 1.0 else 0)
     assert client.usage.usd == pytest.approx((SAMPLE_NUSD + lost) / 1e9)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_an_endpoint_that_refuses_us_is_owed_nothing(tmp_path: Path, status: int) -> None:
+    with serve(lambda *_: Scripted(status, b"{}")) as fake:
+        client = new_client(new_cache(tmp_path), fake.url, budget_usd=1.0, max_concurrency=1)
+        with pytest.raises(EndpointError):
+            list(client.complete_all([ask("a")]))
+        spending = client.answering().till.spending()
+    assert spending is not None
+    assert (spending.paid, spending.pending, client.usage.usd) == (0, 0, 0.0)
 
 
 def test_leaving_early_counts_what_was_in_flight(tmp_path: Path) -> None:
