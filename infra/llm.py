@@ -11,12 +11,17 @@ from types import TracebackType
 from typing import Self
 
 from infra.chat import Answered, ChatReply, ChatRequest
-from infra.llm_answering import Answering, LlmUsage
-from infra.llm_http import Address, EndpointError
+from infra.llm_answering import Answering
+from infra.llm_batch import BatchAnswering
+from infra.llm_estimate import Estimate, estimate
+from infra.llm_http import Address, BudgetError, EndpointError
+from infra.llm_pools import key_of
+from infra.llm_sharing import shared_by
+from infra.llm_usage import LlmUsage
 from infra.row_cache import RowCache
-from infra.runtime import Endpoint, secret
+from infra.runtime import Endpoint
 
-__all__ = ["EndpointError", "LlmClient", "LlmSession"]
+__all__ = ["BudgetError", "EndpointError", "Estimate", "LlmClient", "LlmSession"]
 Arrival = Answered | Exception | None
 
 
@@ -24,21 +29,28 @@ class LlmClient:
     """A model in a role (teacher, arbiter, judge, reward-model) at an endpoint.
 
     A sample is in the row cache before it is returned, so a killed step loses only what was in flight. Failures are
-    never cached.
+    never cached. Clients with one cache share what is in flight, their endpoints' limits, and budgets.
 
     Raises:
-        ConfigError: the environment variable that should hold the endpoint's key is not set.
+        ConfigError: the environment variable that should hold the endpoint's key is not set, or holds more than it; or
+            the endpoint has a budget, and the store is no folder.
     """
 
     def __init__(self, role: str, model: str, endpoint: Endpoint, cache: RowCache) -> None:
         self.role, self.model, self.endpoint = role, model, endpoint
         self.usage = LlmUsage()
         self._cache = cache
-        secret(endpoint.api_key_env)  # a missing key is told before any work
+        # A missing key, or a budget that cannot be kept, is told before any work.
+        key_of(endpoint)
+        shared_by(cache).budget(role, endpoint)
 
     def answering(self) -> Answering:
         """A fresh connection for one event loop; its usage counts here."""
         return Answering(Address(self.role, self.model, self.endpoint), self._cache, self.usage)
+
+    def estimate(self, requests: Iterable[ChatRequest]) -> Estimate:
+        """What asking would cost at most; asks nothing."""
+        return estimate(self.answering(), requests)
 
     def complete_all(self, requests: Iterable[ChatRequest]) -> Iterator[Answered]:
         """Answer all requests. Those of one request come together, requests as they finish.
@@ -49,6 +61,7 @@ class LlmClient:
         Raises:
             EndpointError: the endpoint is dead, refuses the key or the model, or failed some requests after all
                 attempts. Samples that did arrive are kept: another run asks only for the rest.
+            BudgetError: the rest does not fit into the endpoint's budget; what was in flight came before.
         """
         arrived: queue.SimpleQueue[Arrival] = queue.SimpleQueue()
         pump = _Pump(self.stream(requests), arrived.put)
@@ -63,37 +76,63 @@ class LlmClient:
     async def stream(self, requests: Iterable[ChatRequest]) -> AsyncGenerator[Answered, None]:
         """As `complete_all`, within an event loop; at most `max_concurrency` requests are in flight."""
         answering, source = self.answering(), iter(requests)
-        arrived: asyncio.Queue[Arrival] = asyncio.Queue()
-        num_workers = self.endpoint.max_concurrency
-        workers = [asyncio.create_task(_work(answering, source, arrived)) for _ in range(num_workers)]
+        if self.endpoint.batch:
+            async with aclosing(BatchAnswering(answering).stream(source)) as answers:
+                async for answered in answers:
+                    yield answered
+            return
+        workers = _Workers(answering, source)
         try:
-            while num_workers:
-                item = await arrived.get()
-                if isinstance(item, Exception):
-                    raise item
-                if item is None:
-                    num_workers -= 1
-                else:
-                    yield item
+            async with aclosing(workers.arriving()) as answers:
+                async for answered in answers:
+                    yield answered
         finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+            await workers.stop()
             await answering.close()
-        answering.check()
+        answering.check(workers.num_left)
 
 
-async def _work(answering: Answering, source: Iterator[ChatRequest], arrived: asyncio.Queue[Arrival]) -> None:
-    """Answer requests until there are none; then None arrives, or the error that ends the stream."""
-    try:
-        for request in source:
-            for reply in await answering.answer(request):
-                arrived.put_nowait(Answered(request, reply))
-            await asyncio.sleep(0)  # where the cache answers, nothing else would let the others in
-    except Exception as error:
-        arrived.put_nowait(error)
-    else:
-        arrived.put_nowait(None)
+class _Workers:
+    """As many questions at a time as the endpoint may have in flight; `num_left` samples did not come."""
+
+    def __init__(self, answering: Answering, source: Iterator[ChatRequest]) -> None:
+        self._answering, self._source = answering, source
+        self._arrived: asyncio.Queue[Arrival] = asyncio.Queue()
+        self.num_left = 0
+        self._tasks = [asyncio.create_task(self._work()) for _ in range(answering.address.endpoint.max_concurrency)]
+
+    async def arriving(self) -> AsyncGenerator[Answered, None]:
+        """Samples as they arrive, until all workers are done."""
+        num_working = len(self._tasks)
+        while num_working:
+            item = await self._arrived.get()
+            if isinstance(item, Exception):
+                raise item
+            if item is None:
+                num_working -= 1
+            else:
+                yield item
+
+    async def _work(self) -> None:
+        """Answer requests until there are none; then None arrives, or the error that ends the stream."""
+        try:
+            # Without budget nothing new is sent; what is in the cache comes, and so does what is in flight.
+            for request in self._source:
+                replies = await self._answering.answer(request)
+                for reply in replies:
+                    self._arrived.put_nowait(Answered(request, reply))
+                self.num_left += request.num_samples - len(replies)
+                await asyncio.sleep(0)  # where the cache answers, nothing else would let the others in
+        except Exception as error:
+            self._arrived.put_nowait(error)
+        else:
+            self._arrived.put_nowait(None)
+
+    async def stop(self) -> None:
+        """Cancel what is in flight."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 class LlmSession:
@@ -115,6 +154,7 @@ class LlmSession:
 
         Raises:
             EndpointError: the endpoint cannot be used, or gave no reply to this request.
+            BudgetError: the request does not fit into the endpoint's budget.
         """
         replies = asyncio.run_coroutine_threadsafe(self._answer(request), self._loop).result()
         if len(replies) < request.num_samples:
@@ -123,7 +163,12 @@ class LlmSession:
 
     async def _answer(self, request: ChatRequest) -> list[ChatReply]:
         async with self._slots:
-            return await self._answering.answer(request)
+            replies = await self._answering.answer(request)
+        if self._answering.shortfall and len(replies) < request.num_samples:
+            error = self._answering.budget_error(request.num_samples - len(replies))
+            self._answering.shortfall = ""  # the next question may be a shorter one, or in the cache
+            raise error
+        return replies
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -2,46 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 
-from infra.chat import ChatReply, ChatRequest, reply_of, usage_of
-from infra.llm_http import Address, EndpointError, HttpChat, Trouble
+from infra.chat import ChatReply, ChatRequest, reply_of
+from infra.llm_flights import arrival
+from infra.llm_http import Address, BudgetError, EndpointError, HttpChat, Trouble
+from infra.llm_paying import Till
+from infra.llm_sharing import shared_by
+from infra.llm_usage import LlmUsage
 from infra.row_cache import RowCache
-from infra.runtime import Endpoint
 
 # So many refusals without one reply are a wrong model or parameter, not so many bad prompts.
 MAX_REFUSALS = 16
 
 
 @dataclass
-class LlmUsage:
-    """What a client used: tokens and money of its HTTP requests, and samples that the row cache gave for nothing."""
+class Sought:
+    """The samples of a request, as far as they have come."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    usd: float = 0.0
-    cache_hits: int = 0
+    request: ChatRequest
+    keys: list[str]
+    replies: dict[int, ChatReply] = field(default_factory=dict)
 
-    def add(self, body: dict[str, Any], endpoint: Endpoint) -> None:
-        """Count one chat completion at the endpoint's prices."""
-        used = usage_of(body)
-        self.prompt_tokens += used["prompt_tokens"]
-        self.completion_tokens += used["completion_tokens"]
-        self.usd += used["prompt_tokens"] * endpoint.usd_per_million_prompt_tokens / 1e6
-        self.usd += used["completion_tokens"] * endpoint.usd_per_million_completion_tokens / 1e6
-
-    def take(self) -> dict[str, float]:
-        """All counts by name, for `Output.spend`; counting starts again at zero."""
-        counts = asdict(self)
-        for name in counts:
-            setattr(self, name, type(counts[name])())
-        return counts
+    @property
+    def missing(self) -> list[int]:
+        """Indices of samples that have not come."""
+        return [index for index in range(len(self.keys)) if index not in self.replies]
 
 
 @dataclass
 class Answering:
-    """Answers requests within one event loop, and remembers what went wrong."""
+    """Answers requests within one event loop, and remembers what went wrong.
+
+    Attributes:
+        shortfall: why the budget did not cover a request; empty while it covers all.
+    """
 
     address: Address
     cache: RowCache
@@ -49,58 +46,116 @@ class Answering:
     delivered: int = 0
     refusals: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    shortfall: str = ""
 
     def __post_init__(self) -> None:
-        self._http = HttpChat(self.address)
+        shared = shared_by(self.cache)
+        role, endpoint = self.address.role, self.address.endpoint
+        self.till = Till(endpoint, shared.budget(role, endpoint), self.usage)
+        self.flights = shared.flights
+        self._http = HttpChat(self.address, shared.gate(endpoint), self.till)
 
     async def answer(self, request: ChatRequest) -> list[ChatReply]:
-        """All samples, by index; those that the request's failures kept from coming are missing.
+        """All samples, by index; those that failures or the budget kept from coming are missing.
 
         Raises:
             EndpointError: no request can succeed.
         """
-        keys = request.cache_keys(self.address.model)
-        found = {index: value for index, key in enumerate(keys) if (value := self.cache.get(key)) is not None}
-        self.usage.cache_hits += len(found)
-        replies = [reply_of(value, index, is_cached=True) for index, value in found.items()]
-        self.delivered += len(replies)
-        missing = [index for index in range(request.num_samples) if index not in found]
-        while missing:
-            run = _first_run(missing)
-            result = await self._http.ask(request, run[0], len(run))
-            if isinstance(result, Trouble):
-                replies += self._give_up(missing, result)
+        sought = Sought(request, request.cache_keys(self.address.model))
+        if self.shortfall:
+            self._find(sought, sought.missing)
+        while sought.missing and not self.shortfall:
+            boarding = self.flights.board(sought.keys[index] for index in sought.missing)
+            trouble = await self._fly(sought, boarding.mine)
+            if trouble is not None and not trouble.is_final:
                 break
-            self.usage.add(result.body, self.address.endpoint)
+            await self._wait_for(sought, boarding.others)
+        return [sought.replies[index] for index in sorted(sought.replies)]
+
+    async def _fly(self, sought: Sought, mine: set[str]) -> Trouble | None:
+        """Find or ask for the samples that are ours to ask for; why some did not come, or None."""
+        told = None
+        try:
+            # Only now, and not before boarding: whoever landed a key in between had put its answer there first.
+            self._find(sought, [index for index in sought.missing if sought.keys[index] in mine])
+            asked = [index for index in sought.missing if sought.keys[index] in mine]
+            trouble = await self._ask(sought, asked)
+            if trouble is not None:
+                told = trouble.text if trouble.is_final else None
+                self._give_up(sought, [index for index in asked if index not in sought.replies], trouble)
+            return trouble
+        finally:
+            self.flights.land(mine, told)
+
+    def _find(self, sought: Sought, indices: Sequence[int]) -> None:
+        """Take samples from the row cache."""
+        values = {index: value for index in indices if (value := self.cache.get(sought.keys[index])) is not None}
+        self.usage.hit(len(values))
+        self.delivered += len(values)
+        sought.replies |= {index: reply_of(value, index, is_cached=True) for index, value in values.items()}
+
+    async def _ask(self, sought: Sought, asked: Sequence[int]) -> Trouble | None:
+        """Ask for samples and take them into the row cache; why some did not come, or None."""
+        missing = list(asked)
+        while missing and not self.shortfall:
+            run = first_run(missing)
+            try:
+                result = await self._http.ask(sought.request, run[0], len(run))
+            except BudgetError as error:
+                self.shortfall = str(error)
+                return None
+            if isinstance(result, Trouble):
+                return result
             for index, value in zip(run, result.samples, strict=False):
-                self.cache.put(keys[index], value)
-                replies.append(reply_of(value, index, is_cached=False))
+                self.cache.put(sought.keys[index], value)
+                sought.replies[index] = reply_of(value, index, is_cached=False)
             self.delivered += len(result.samples)
             # An endpoint may give fewer samples than it was asked for; the rest is asked again.
             missing = missing[len(result.samples) :]
-        return sorted(replies, key=lambda reply: reply.sample_index)
+        return None
 
-    def _give_up(self, missing: list[int], trouble: Trouble) -> list[ChatReply]:
+    async def _wait_for(self, sought: Sought, others: Mapping[str, Future[str | None]]) -> None:
+        """Samples that somebody else is asking for: in the cache by then, refused for good, or ours to ask for."""
+        told = {key: await arrival(flight) for key, flight in others.items()}
+        self._find(sought, [index for index in sought.missing if sought.keys[index] in others])
+        refused = [index for index in sought.missing if told.get(sought.keys[index])]
+        if refused:
+            self._give_up(sought, refused, Trouble(told[sought.keys[refused[0]]] or "", is_final=True))
+
+    def _give_up(self, sought: Sought, indices: Sequence[int], trouble: Trouble) -> None:
         if not trouble.is_final:
             self.failures.append(trouble.text)
-            return []
+            return
         self.refusals.append(trouble.text)
         if len(self.refusals) >= MAX_REFUSALS:
             self._check_refusals()
-        return [ChatReply(sample_index=index, refusal=trouble.text) for index in missing]
+        sought.replies |= {index: ChatReply(sample_index=index, refusal=trouble.text) for index in indices}
 
-    def check(self) -> None:
-        """Look back when all is asked.
+    def check(self, num_left: int = 0) -> None:
+        """Look back when all is asked; `num_left` samples were not.
 
         Raises:
+            BudgetError: the budget is used up.
             EndpointError: requests stayed without a reply, or nothing but refusals came.
         """
         self._check_refusals()
+        if self.shortfall:
+            raise self.budget_error(num_left)
         if self.failures:
             raise EndpointError(
                 f"{self.address}: {len(self.failures)} requests failed after {self.address.endpoint.max_attempts} "
                 f"attempts each, such as: {self.failures[0]}; {self.delivered} samples are kept: run again for the rest"
             )
+
+    def budget_error(self, num_left: int) -> BudgetError:
+        """The budget is used up: which, what was done, what is left, and how to go on."""
+        endpoint, role = self.address.endpoint, self.address.role
+        account = endpoint.budget_account or role
+        return BudgetError(
+            f"{self.address}: the budget of {endpoint.budget_usd:g} USD (account `{account}`) does not cover the rest: "
+            f"{self.shortfall}; {self.delivered} samples are done and kept, {num_left} are left; raise budget_usd in "
+            f"[endpoints.{role}], or name another budget_account, then run again: what is done is not paid again"
+        )
 
     def _check_refusals(self) -> None:
         if self.refusals and not self.delivered:
@@ -110,10 +165,10 @@ class Answering:
             )
 
     async def close(self) -> None:
-        """Close the HTTP client."""
+        """Close the HTTP clients."""
         await self._http.close()
 
 
-def _first_run(indices: list[int]) -> list[int]:
+def first_run(indices: Sequence[int]) -> list[int]:
     """The first consecutive indices: one HTTP request can draw them with one seed."""
     return [index for offset, index in enumerate(indices) if index == indices[0] + offset]

@@ -31,7 +31,7 @@ class RowCache:
     """
 
     def __init__(self, store: Store, namespace: str, local: Path) -> None:
-        self._store = store
+        self.store, self.local = store, local
         self._folder = f"row_cache/{namespace}"
         self._root = Path(store.uri) if store.is_local else local
         self._path = Path()
@@ -78,6 +78,20 @@ class RowCache:
             self.hits += value is not None
             return value
 
+    def has(self, key: str) -> bool:
+        """Whether there is a value, without counting a hit."""
+        with self._lock:
+            return key in self._values
+
+    def beside(self, namespace: str) -> RowCache:
+        """A cache of another namespace in the same place."""
+        return RowCache(self.store, namespace, self.local)
+
+    def items(self) -> list[tuple[str, Any]]:
+        """All keys with their values, as they are now."""
+        with self._lock:
+            return list(self._values.items())
+
     def put(self, key: str, value: Any) -> None:
         """Keep a value; it is on disk when this returns."""
         line = json.dumps([key, value], ensure_ascii=False) + "\n"
@@ -87,7 +101,7 @@ class RowCache:
             self._values[key] = value
             self._file.write(line)
             self._file.flush()
-            if not self._store.is_local and time.monotonic() - self._opened > UPLOAD_EVERY_S:
+            if not self.store.is_local and time.monotonic() - self._opened > UPLOAD_EVERY_S:
                 self._end_segment()
 
     def close(self) -> None:
@@ -107,12 +121,12 @@ class RowCache:
 
     def _end_segment(self) -> None:
         try:
-            if not self._store.is_local:
+            if not self.store.is_local:
                 self._upload(self._path)
         finally:
             self._file.close()
             self._file = None
 
     def _upload(self, path: Path) -> None:
-        self._store.note(f"{self._folder}/{path.name}", path.read_bytes())
+        self.store.note(f"{self._folder}/{path.name}", path.read_bytes())
         path.unlink()

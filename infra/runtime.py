@@ -38,11 +38,56 @@ class Endpoint(Config):
 
     base_url: str = Field(description="`https://host/v1`, or `stand-in` for the scripted stand-in that we start")
     api_key_env: str | None = Field(default=None, description="environment variable that holds the key")
-    max_concurrency: int = Field(default=32, ge=1, description="requests in flight")
+    max_concurrency: int = Field(
+        default=32, ge=1, description="requests in flight at most; fewer while the endpoint is overloaded"
+    )
     timeout_s: float = Field(default=120.0, gt=0, description="of one request")
     max_attempts: int = Field(default=5, ge=1, description="tries of one request on 429, 5xx and time-out")
+    slow_s: float | None = Field(
+        default=None, gt=0, description="a reply that takes longer lowers the concurrency; None: half of timeout_s"
+    )
+    longest_wait_s: float = Field(
+        default=60.0, ge=0, description="a longer Retry-After or rate-limit reset is waited for so long only"
+    )
+    requests_per_minute: int | None = Field(
+        default=None, ge=1, description="in any 60 seconds, over all roles at this base_url; None: no limit"
+    )
+    tokens_per_minute: int | None = Field(
+        default=None, ge=1, description="the same, prompt and completion; what is in flight counts at its worst case"
+    )
     usd_per_million_prompt_tokens: float = Field(default=0.0, ge=0)
     usd_per_million_completion_tokens: float = Field(default=0.0, ge=0)
+    budget_usd: float | None = Field(
+        default=None, ge=0, description="the most that is ever spent from `budget_account`; None: no limit"
+    )
+    budget_account: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="spending is counted under this name over all runs on the store, and roles that name the same one "
+        "share it; a new name begins at zero; None: the role's own name",
+    )
+    batch: bool = Field(
+        default=False, description="ask through the Batch API: cheaper, within a day; single questions go as ever"
+    )
+    batch_price: float = Field(default=0.5, ge=0, le=1, description="factor on both prices (source: OpenAI, half)")
+    batch_requests: int = Field(
+        default=10_000, ge=1, le=50_000, description="requests of one batch at most (source: OpenAI takes 50,000)"
+    )
+    batch_megabytes: float = Field(
+        default=100.0, gt=0, le=200, description="size of one batch's file at most (source: OpenAI takes 200 MB)"
+    )
+    batch_poll_s: float = Field(default=30.0, gt=0, description="seconds between two looks at a batch")
+
+    @model_validator(mode="after")
+    def _budget_binds(self) -> Self:
+        if self.budget_usd is not None and not (
+            self.usd_per_million_prompt_tokens or self.usd_per_million_completion_tokens
+        ):
+            raise ValueError(
+                "budget_usd would never be reached, since both prices are 0; set usd_per_million_prompt_tokens and "
+                "usd_per_million_completion_tokens"
+            )
+        return self
 
 
 class TrainingRuntime(Config):

@@ -120,3 +120,13 @@ def test_threads_write_whole_lines(local_store: Store, tmp_path: Path) -> None:
     cache.close()
     again = RowCache(local_store, "llm", tmp_path)
     assert all(again.get(f"{t}-{n}") == "x" * 200 for t in range(4) for n in range(50))
+
+
+def test_what_is_there_is_told_without_counting_a_hit(local_store: Store, tmp_path: Path) -> None:
+    cache = RowCache(local_store, "llm", tmp_path)
+    cache.put("k", 1)
+    assert (cache.has("k"), cache.has("l"), cache.items(), cache.hits) == (True, False, [("k", 1)], 0)
+    beside = cache.beside("llm_batches")
+    assert beside.get("k") is None
+    beside.put("k", 2)
+    assert RowCache(local_store, "llm_batches", tmp_path).get("k") == 2
