@@ -126,7 +126,9 @@ def _told(error: Exception, name: str) -> Exception:
     if isinstance(error, HubError):
         return error
     text = f"data set {name}: {_cause(error)}; {_remedy(error)}"
-    return HubError(f"{text} ({type(error).__name__}: {str(error).strip().splitlines()[0][:300] if str(error) else ''})")
+    return HubError(
+        f"{text} ({type(error).__name__}: {str(error).strip().splitlines()[0][:300] if str(error) else ''})"
+    )
 
 
 def _cause(error: Exception) -> str:

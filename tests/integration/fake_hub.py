@@ -119,7 +119,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _tree(self, name: str, below: str, recursive: bool) -> list[dict[str, Any]]:
         root = self.hub.folder / name
         folders = sorted(path for path in root.rglob("*") if path.is_dir())
-        found = [{"type": "directory", "path": self._inside(name, path), "oid": "d" * 40, "size": 0} for path in folders]
+        found = [
+            {"type": "directory", "path": self._inside(name, path), "oid": "d" * 40, "size": 0} for path in folders
+        ]
         found += [self._info(name, path) for path in self.hub.files(name)]
         inside = [item for item in found if not below or str(item["path"]).startswith(f"{below}/")]
         depth = below.count("/") + 1 if below else 0
