@@ -33,18 +33,18 @@ class RowError(ValueError):
 
 
 class Unread(NamedTuple):
-    """A row that the recipe does not want, so that no adapter sees it."""
+    """A row that the recipe does not want, so that no adapter sees it; `refusal` says by which rule."""
 
     id: str
     source: str
+    refusal: str
 
 
 class Converted(NamedTuple):
-    """A query; `reason` is set where it is unusable, and `evidence` says what shows it."""
+    """A query; `reason` is set where it is unusable."""
 
     query: Query | Unread
     reason: IngestReason | None
-    evidence: str = ""
 
 
 def native_rows(raw: Raw, config: ReadConfig) -> Iterator[dict[str, Any]]:
@@ -77,16 +77,15 @@ def convert_rows(rows: Iterable[Mapping[str, Any]], config: ReadConfig) -> Itera
         name = key if seen[key] == 1 else f"{key}#{seen[key]}"
         refusal = config.refusal(fields)
         if refusal is not None:
-            yield Converted(Unread(name, config.name), IngestReason.NOT_SELECTED, refusal)
+            yield Converted(Unread(name, config.name, refusal), IngestReason.NOT_SELECTED)
             continue
         try:
-            query, reason, _ = convert(fields, name, config, adapter)
+            yield convert(fields, name, config, adapter)
         except FieldError as error:
             raise RowError(
                 f"source {config.name} ({config.origin}), row {number}: {error}; "
                 f"adapter `{config.adapter}` cannot read it: choose another adapter or mend the row"
             ) from None
-        yield Converted(query, reason, "" if reason is None else f"row {number} of {config.origin}")
 
 
 def content_id(source: str, fields: Mapping[str, Any]) -> str:

@@ -46,9 +46,11 @@ def merge(datasets: tuple[Dataset, ...], out: Output) -> None:
 
 
 def _ingest(raw: Raw, config: ReadConfig, out: Output) -> None:
-    for query, reason, evidence in convert_rows(native_rows(raw, config), config):
+    for query, reason in convert_rows(native_rows(raw, config), config):
         out.rows_in += 1
-        if reason is not None or isinstance(query, Unread):
-            out.drop(query, str(reason), evidence)
+        if isinstance(query, Unread):
+            out.drop(query, str(reason), query.refusal)
+        elif reason is not None:
+            out.drop(query, reason, f"row {out.rows_in} of {config.origin}")
         else:
             out.keep(query)
