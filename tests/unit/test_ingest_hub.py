@@ -115,7 +115,7 @@ def test_a_hub_that_stays_away_is_told(folder: Path, breaks: list[Exception]) ->
 
 def test_what_cannot_pass_is_not_asked_again(folder: Path, breaks: list[Exception]) -> None:
     breaks += [ValueError("a column changed its type")] * 2
-    with pytest.raises(HubError, match="it cannot be read; check `subset`.*a column changed its type"):
+    with pytest.raises(HubError, match=r"it cannot be read; check `subset`.*a column changed its type"):
         list(read_hub(of_hub(subset="lines"), str(folder)))
     assert len(breaks) == 1
 
@@ -192,7 +192,7 @@ def test_without_network_the_error_says_so(answers: list[Any]) -> None:
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     answers += [httpx.ConnectError("no route")] * 9
-    with pytest.raises(HubError, match="cannot be reached; check the network .*give a commit as `revision`"):
+    with pytest.raises(HubError, match=r"cannot be reached; check the network .*give a commit as `revision`"):
         commit_of("owner/name", "main")
     answers.append(OfflineModeIsEnabled("HF_HUB_OFFLINE=1"))
     with pytest.raises(HubError, match="unset HF_HUB_OFFLINE, or download"):

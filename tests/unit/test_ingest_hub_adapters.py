@@ -207,7 +207,7 @@ def test_livecodebench_reads_open_and_hidden_tests_and_refuses_a_pickle_with_a_c
     assert draft.tests == {"kind": "stdio", "inputs": ["1 2\n", "2 2\n"], "outputs": ["3\n", "4\n"]}
     assert draft.meta == {"question_id": "abc_a"}
     evil = base64.b64encode(zlib.compress(pickle.dumps(Path("x")))).decode()
-    with pytest.raises(FieldError, match="row abc_a, field `private_test_cases`: cannot be read .*it names pathlib"):
+    with pytest.raises(FieldError, match=r"row abc_a, field `private_test_cases`: cannot be read .*it names pathlib"):
         draft_of("livecodebench", private_test_cases=evil)
 
 
