@@ -1,4 +1,4 @@
-"""Phase 1: raw files → one data version of queries, and the benchmarks."""
+"""Phase 1: raw files and data sets of the hub → one data version of queries, and the benchmarks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from infra.phase import phase
 from infra.run import require_run
 from infra.runtime import Runtime
 from infra.store import raw_file
-from tasks.ingest.config import FileConfig
+from tasks.ingest.config import ReadConfig
+from tasks.ingest.hub import hub_raw
 from tasks.ingest.steps import generate_corpus, ingest_benchmark, ingest_source, merge
 
 
@@ -38,8 +39,10 @@ def ingest(recipe: Recipe, runtime: Runtime) -> Mixture:
     return Mixture(queries=merge(sources), benchmarks=benchmarks)
 
 
-def _raw(config: FileConfig, corpus: Folder | None, runtime: Runtime) -> Raw:
-    """A raw file, of the generated corpus or below the profile's raw folder."""
+def _raw(config: ReadConfig, corpus: Folder | None, runtime: Runtime) -> Raw:
+    """A data set of the hub, or a raw file: of the generated corpus, or below the profile's raw folder."""
+    if config.file is None:
+        return hub_raw(config)
     if corpus is not None:
         return require_run().store.file(corpus, config.file)
     if runtime.raw_folder is None:

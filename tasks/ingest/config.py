@@ -1,25 +1,28 @@
-"""Which raw files a recipe reads, and how."""
+"""Which rows a recipe reads, and how."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from infra.config import Config
 from tasks.ingest.adapters.registry import find_adapter
+from tasks.ingest.catalogue import filled
+from tasks.ingest.origin import OriginConfig
 from tasks.procedural.config import CorpusConfig
 from tasks.records import Domain
 
-FORMATS = r"\.(jsonl|parquet)$"
 
+class ReadConfig(OriginConfig):
+    """Rows of one native schema. In a recipe `catalogue = "NAME"` stands for the fields of that entry of the catalogue.
 
-class FileConfig(Config):
-    """One raw file of one native schema."""
+    The entry's fields are filled in before anything else is looked at, so what enters the fingerprint is what is read,
+    and a recipe that spells the same fields out makes the same data version.
+    """
 
     name: str = Field(min_length=1, description="name of the source or benchmark in every table, card and row id")
-    file: str = Field(pattern=FORMATS, description="path below the raw folder or corpus, .jsonl or .parquet")
     adapter: str = Field(description="reads the native schema: a known name, or package.module:function")
     limit: int | None = Field(default=None, ge=1, description="read only that many rows, from the top; all by default")
 
@@ -31,15 +34,25 @@ class FileConfig(Config):
         return adapter
 
 
-class SourceConfig(FileConfig):
-    """A raw file to train on."""
+class SourceConfig(ReadConfig):
+    """Rows to train on."""
 
     domain: Domain | None = Field(default=None, description="overrides the domain that the adapter gives")
     license: str = Field(description="licence of the rows, carried by each of them")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _from_catalogue(cls, given: Any) -> Any:
+        return filled(given, is_benchmark=False)
 
-class BenchmarkConfig(FileConfig):
-    """A raw file to evaluate on; never trained on."""
+
+class BenchmarkConfig(ReadConfig):
+    """Rows to evaluate on; never trained on."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_catalogue(cls, given: Any) -> Any:
+        return filled(given, is_benchmark=True)
 
 
 class IngestConfig(Config):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from infra.artifacts import Raw
 from tasks.ingest.adapters.registry import Adapter, find_adapter
-from tasks.ingest.config import FileConfig, SourceConfig
+from tasks.ingest.config import ReadConfig, SourceConfig
 from tasks.ingest.native import Draft, FieldError, NativeRow, read_rows
 from tasks.records import Query
 
@@ -24,39 +25,65 @@ class IngestReason(StrEnum):
     EMPTY_PROMPT = "empty_prompt"
     NO_USER_TURN = "no_user_turn"
     INVALID_UNICODE = "invalid_unicode"
+    NOT_SELECTED = "not_selected"
 
 
 class RowError(ValueError):
     """A raw row that does not have its source's schema; the message names source, row, field and remedy."""
 
 
+class Unread(NamedTuple):
+    """A row that the recipe does not want, so that no adapter sees it; `refusal` says by which rule."""
+
+    id: str
+    source: str
+    refusal: str
+
+
 class Converted(NamedTuple):
     """A query; `reason` is set where it is unusable."""
 
-    query: Query
+    query: Query | Unread
     reason: IngestReason | None
 
 
-def convert_file(path: Path, config: FileConfig) -> Iterator[Converted]:
-    """Queries of a raw file, in order.
+def native_rows(raw: Raw, config: ReadConfig) -> Iterator[dict[str, Any]]:
+    """Rows of a raw file, or of a data set of the hub, in order."""
+    if config.hub is not None:
+        from tasks.ingest.hub import read_hub
+
+        return read_hub(config, raw.uri)
+    return read_rows(Path(raw.uri), config.origin)
+
+
+def convert_file(path: Path, config: ReadConfig) -> Iterator[Converted]:
+    """Queries of a raw file, in order. Raises what `convert_rows` and `read_rows` raise."""
+    return convert_rows(read_rows(path, config.origin), config)
+
+
+def convert_rows(rows: Iterable[Mapping[str, Any]], config: ReadConfig) -> Iterator[Converted]:
+    """Queries of native rows, in order.
 
     Raises:
         RowError: a row lacks a field of the native schema.
-        RawFileError: the file is corrupt.
     """
     adapter, seen = find_adapter(config.adapter), Counter[str]()
-    for number, fields in enumerate(read_rows(path, config.file), start=1):
+    for number, fields in enumerate(rows, start=1):
         if config.limit is not None and number > config.limit:
             return
         key = content_id(config.name, fields)
         seen[key] += 1
         # Byte-equal rows of one source are told apart by their ordinal; the first keeps the bare hash.
         name = key if seen[key] == 1 else f"{key}#{seen[key]}"
+        refusal = config.refusal(fields)
+        if refusal is not None:
+            yield Converted(Unread(name, config.name, refusal), IngestReason.NOT_SELECTED)
+            continue
         try:
             yield convert(fields, name, config, adapter)
         except FieldError as error:
             raise RowError(
-                f"source {config.name} ({config.file}), row {number}: {error}; "
+                f"source {config.name} ({config.origin}), row {number}: {error}; "
                 f"adapter `{config.adapter}` cannot read it: choose another adapter or mend the row"
             ) from None
 
@@ -67,7 +94,7 @@ def content_id(source: str, fields: Mapping[str, Any]) -> str:
     return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:ID_LENGTH]
 
 
-def convert(fields: Mapping[str, Any], name: str, config: FileConfig, adapter: Adapter) -> Converted:
+def convert(fields: Mapping[str, Any], name: str, config: ReadConfig, adapter: Adapter) -> Converted:
     """One native row as a query with the id `name`.
 
     Raises:
@@ -95,7 +122,10 @@ def convert(fields: Mapping[str, Any], name: str, config: FileConfig, adapter: A
 
 def _unusable(draft: Draft, fields: Mapping[str, Any]) -> IngestReason | None:
     if not draft.messages:
-        return IngestReason.NO_USER_TURN if "conversations" in fields else IngestReason.EMPTY_PROMPT
+        has_turns = any(isinstance(fields.get(name), list) for name in ("conversations", "messages", "input"))
+        return IngestReason.NO_USER_TURN if has_turns else IngestReason.EMPTY_PROMPT
+    if draft.messages[-1].role != "user":
+        return IngestReason.NO_USER_TURN
     if not draft.messages[-1].content:
         return IngestReason.EMPTY_PROMPT
     try:

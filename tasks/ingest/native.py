@@ -93,9 +93,27 @@ class NativeRow:
             raise FieldError(f"field `{name}` is {type(value).__name__}, not an object")
         return value
 
+    def json(self, name: str) -> Any:
+        """The value that a field holds as JSON text; a field that is no text is taken as it is, and empty text is None.
+
+        Raises:
+            FieldError: there is no such field, or its text is not JSON.
+        """
+        value = self.take(name)
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value) if value.strip() else None
+        except (ValueError, RecursionError) as error:
+            raise FieldError(f"field `{name}` is not JSON: {str(error)[:200]}") from None
+
     def optional(self, name: str, default: Any = None) -> Any:
         """The value of a field that some versions of a source lack."""
         return self.take(name) if name in self._fields else default
+
+    def leave(self, *names: str) -> None:
+        """Known fields that are not kept: what models wrote, many times as long as the question, or a second copy."""
+        self._taken.update(names)
 
     def rest(self) -> dict[str, Any]:
         """Fields that nobody took."""

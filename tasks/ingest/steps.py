@@ -1,14 +1,12 @@
-"""Raw files → data versions of queries."""
+"""Raw files and data sets of the hub → data versions of queries."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 from infra.artifacts import Dataset, Folder, Raw
 from infra.output import Output
 from infra.step import step
-from tasks.ingest.config import BenchmarkConfig, FileConfig, SourceConfig
-from tasks.ingest.conversion import convert_file
+from tasks.ingest.config import BenchmarkConfig, ReadConfig, SourceConfig
+from tasks.ingest.conversion import Unread, convert_rows, native_rows
 from tasks.procedural.config import CorpusConfig
 from tasks.records import Query
 
@@ -27,13 +25,13 @@ def generate_corpus(config: CorpusConfig, out: Output) -> None:
     out.note("\n".join(f"- {name}: {count} rows" for name, count in rows.items()))
 
 
-@step(version=1, produces=Dataset)
+@step(version=2, produces=Dataset)
 def ingest_source(raw: Raw, config: SourceConfig, out: Output) -> None:
     """Read one source; a row that makes no query is dropped with its reason."""
     _ingest(raw, config, out)
 
 
-@step(version=1, produces=Dataset)
+@step(version=2, produces=Dataset)
 def ingest_benchmark(raw: Raw, config: BenchmarkConfig, out: Output) -> None:
     """Read one evaluation set."""
     _ingest(raw, config, out)
@@ -47,10 +45,12 @@ def merge(datasets: tuple[Dataset, ...], out: Output) -> None:
             out.keep(query)
 
 
-def _ingest(raw: Raw, config: FileConfig, out: Output) -> None:
-    for query, reason in convert_file(Path(raw.uri), config):
+def _ingest(raw: Raw, config: ReadConfig, out: Output) -> None:
+    for query, reason in convert_rows(native_rows(raw, config), config):
         out.rows_in += 1
-        if reason is None:
-            out.keep(query)
+        if isinstance(query, Unread):
+            out.drop(query, str(reason), query.refusal)
+        elif reason is not None:
+            out.drop(query, reason, f"row {out.rows_in} of {config.origin}")
         else:
-            out.drop(query, reason, f"row {out.rows_in} of {config.file}")
+            out.keep(query)

@@ -10,82 +10,34 @@ from tasks.filter.decontaminate import BenchmarkIndex, find_leaks
 from tasks.filter.dedup import judge_duplicates
 from tasks.filter.reasons import DropReason
 from tasks.filter.rules import signals
-from tasks.ingest.adapters.registry import ADAPTERS
-from tasks.ingest.config import BenchmarkConfig, FileConfig, SourceConfig
+from tasks.ingest.catalogue import catalogue, find_entry, schemas
+from tasks.ingest.config import BenchmarkConfig, SourceConfig
 from tasks.ingest.conversion import Converted, convert_file
+from tasks.ingest.native import read_rows
 from tasks.records import Domain, Query
+from tasks.rewards.code_tests import plan_tests
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared/data"
 pytestmark = pytest.mark.skipif(not (DATA / "raw").exists(), reason=f"no real data at {DATA}")
 
-SOURCES = {  # file stem → adapter, in order of trust
-    "deepmath": "deepmath",
-    "hendrycks_math": "hendrycks_math",
-    "aime_1983_2023": "aime",
-    "amc_rllm": "amc",
-    "amc_aimo": "aimo",
-    "aime_aimo_2022_2024": "aimo",
-    "olympiadbench": "olympiadbench",
-    "minerva": "minerva",
-    "minif2f_proofs": "minif2f",
-    "gsm8k_train": "gsm8k",
-    "gaokao2023en": "gaokao",
-    "leetcode": "leetcode",
-    "code_contests": "code_contests",
-    "codeforces": "codeforces",
-    "leetcode_weekly_2023": "leetcode_weekly",
-    "mbpp_train": "mbpp",
-    "taco_no_tests": "taco",
-    "acecode": "acecode",
-    "multi_subject_rlvr": "multi_subject",
-    "mmlu_science_val": "mmlu_mcq",
-    "scibench": "scibench",
-    "logiqa_en": "agieval",
-    "sat_math_mcq": "agieval_math",
-    "qasc_cot": "qasc",
-    "autoif": "autoif",
-    "followbench": "followbench",
-    "self_instruct_seed": "self_instruct",
-    "tulu_eval_instances": "tulu_eval_instances",
-    "fastchat_dummy": "sharegpt",
-    "mt_bench": "mt_bench",
-    "alpaca_demo": "alpaca",
-    "dpo_demo": "preference",
-    "evol_instruct": "evol_instruct",
-}
-BENCHMARKS = {
-    "aime24": "aime_verl",
-    "aime25": "aime_verl",
-    "math500": "math500",
-    "gsm8k_test": "gsm8k",
-    "humaneval": "humaneval",
-    "mbpp_sanitized": "mbpp_sanitized",
-    "ifeval": "ifeval",
-    "ifbench": "ifeval",
-    "arena_hard_v0.1_questions": "arena_hard",
-    "arena_hard_v2.0_questions": "arena_hard",
-    "mmlu_stem_sample": "mmlu_stem",
-}
+LOCAL = [entry for entry in catalogue().values() if entry.file is not None]
 
 
-def read(config: FileConfig) -> list[Converted]:
-    return list(convert_file(DATA / config.file, config))
+def read(name: str) -> list[Converted]:
+    kind = BenchmarkConfig if find_entry(name).is_benchmark else SourceConfig
+    config = kind.model_validate({"catalogue": name})
+    return list(convert_file(DATA / config.origin, config))
 
 
 @pytest.fixture(scope="module")
 def sources() -> dict[str, list[Converted]]:
-    return {
-        name: read(SourceConfig(name=name, file=f"raw/{name}.jsonl", adapter=adapter, license="test"))
-        for name, adapter in SOURCES.items()
-    }
+    """In order of trust."""
+    return {entry.name: read(entry.name) for entry in LOCAL if not entry.is_benchmark}
 
 
 @pytest.fixture(scope="module")
 def benchmarks() -> dict[str, list[Converted]]:
-    return {
-        name: read(BenchmarkConfig(name=name, file=f"benchmarks/{name}.jsonl", adapter=adapter))
-        for name, adapter in BENCHMARKS.items()
-    }
+    return {entry.name: read(entry.name) for entry in LOCAL if entry.is_benchmark}
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +45,19 @@ def queries(sources: dict[str, list[Converted]]) -> list[Query]:
     return [each.query for rows in sources.values() for each in rows if each.reason is None]
 
 
-def test_every_raw_file_and_every_adapter_is_read() -> None:
-    assert {path.stem for path in (DATA / "raw").glob("*.jsonl")} == set(SOURCES)
-    assert {*SOURCES.values(), *BENCHMARKS.values()} == set(ADAPTERS)
+def test_every_file_is_in_the_catalogue() -> None:
+    files = {path.relative_to(DATA).as_posix() for path in DATA.glob("*/*.jsonl")}
+    answers = "benchmarks/arena_hard_v0.1_baseline_gpt-4-0314.jsonl"  # of a model: no questions
+    assert files - {answers} == {entry.file for entry in LOCAL}
+
+
+def test_every_file_has_the_columns_that_its_schema_needs_and_publishes() -> None:
+    for entry in LOCAL:
+        first = next(read_rows(DATA / entry.origin, entry.origin))
+        schema = schemas()[entry.adapter]
+        assert set(schema.needs) <= first.keys(), entry.name
+        # The made-up rows show no column that the source does not have.
+        assert set(schema.row) - first.keys() <= {"id", "tag", "other", "type"}, entry.name
 
 
 def test_every_row_makes_a_query_with_its_own_id(
@@ -103,8 +65,7 @@ def test_every_row_makes_a_query_with_its_own_id(
 ) -> None:
     everything = sources | benchmarks
     for name, rows in everything.items():
-        folder = "raw" if name in sources else "benchmarks"
-        lines = (DATA / folder / f"{name}.jsonl").read_bytes().count(b"\n")
+        lines = (DATA / find_entry(name).origin).read_bytes().count(b"\n")
         assert len(rows) == lines, name
         assert all(each.reason is None for each in rows), name
     names = [each.query.id for rows in everything.values() for each in rows]
@@ -125,6 +86,14 @@ def test_every_domain_has_its_verifier(
     assert all(query.constraints for name in ("ifeval", "ifbench") for query, _ in benchmarks[name])
     labels = [query.answer or "" for name in ("aime24", "aime25") for query, _ in benchmarks[name]]
     assert all(label.isdecimal() and not label.startswith("0") for label in labels)
+
+
+def test_livecodebench_is_read_with_its_tests(benchmarks: dict[str, list[Converted]]) -> None:
+    rows = [query for query, _ in benchmarks["livecodebench_sample"]]
+    assert Counter(str((query.tests or {})["kind"]) for query in rows).keys() == {"call", "stdio"}
+    assert all(plan_tests(query.tests).tests for query in rows)
+    hidden = next(query for query in rows if query.meta["question_id"] == "abc301_a")
+    assert len((hidden.tests or {})["inputs"]) > 10  # the hidden tests are there too
 
 
 def test_rules_on_real_rows(queries: list[Query]) -> None:
@@ -157,7 +126,9 @@ def test_duplicates_on_real_rows(queries: list[Query]) -> None:
 def test_leaks_on_real_rows(queries: list[Query], benchmarks: dict[str, list[Converted]]) -> None:
     evaluation = [query for rows in benchmarks.values() for query, _ in rows]
     leaks = find_leaks(queries, BenchmarkIndex(evaluation, DecontaminationConfig()))
-    leaked = {name: [q for q in queries if q.source == name and q.id in leaks] for name in SOURCES}
+    leaked = {
+        name: [q for q in queries if q.source == name and q.id in leaks] for name in {query.source for query in queries}
+    }
     exact = [leaks[q.id] for q in leaked["aime_1983_2023"] if leaks[q.id].reason is DropReason.LEAK_EXACT]
     assert len([leak for leak in exact if leak.evidence.startswith("math500")]) == 6
     assert 6 <= len(leaked["aime_1983_2023"]) <= 40

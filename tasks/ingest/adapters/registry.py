@@ -5,7 +5,16 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 
-from tasks.ingest.adapters import code, dialog, mathematics, science
+from tasks.ingest.adapters import (
+    code,
+    dialog,
+    hub_code,
+    hub_dialog,
+    hub_mathematics,
+    hub_science,
+    mathematics,
+    science,
+)
 from tasks.ingest.native import Draft, NativeRow
 
 Adapter = Callable[[NativeRow], Draft]
@@ -50,6 +59,41 @@ _ALL: tuple[Adapter, ...] = (
     dialog.self_instruct,
     dialog.sharegpt,
     dialog.tulu_eval_instances,
+    hub_mathematics.aime_2025,
+    hub_mathematics.aime_table,
+    hub_mathematics.big_math,
+    hub_mathematics.deepmath_103k,
+    hub_mathematics.deepscaler,
+    hub_mathematics.metamath,
+    hub_mathematics.numina_1_5,
+    hub_mathematics.numina_cot,
+    hub_mathematics.omni_math,
+    hub_mathematics.openr1_math,
+    hub_mathematics.s1_full,
+    hub_mathematics.still_3,
+    hub_science.chemistry_qa,
+    hub_science.logic_701,
+    hub_science.mmlu,
+    hub_science.natural_instructions,
+    hub_science.ncert,
+    hub_science.nemotron_science,
+    hub_science.question_answer,
+    hub_code.codeforces_cots,
+    hub_code.deepcoder,
+    hub_code.eurus,
+    hub_code.kodcode,
+    hub_code.leetcode_dataset,
+    hub_code.livecodebench,
+    hub_code.opencoder,
+    hub_code.openthoughts_code,
+    hub_code.taco_problems,
+    hub_code.verifiable_coding,
+    hub_dialog.flan,
+    hub_dialog.messages,
+    hub_dialog.messages_if,
+    hub_dialog.natural_reasoning,
+    hub_dialog.nemotron_if,
+    hub_dialog.open_orca,
 )
 ADAPTERS: dict[str, Adapter] = {adapter.__name__: adapter for adapter in _ALL}
 
