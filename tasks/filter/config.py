@@ -7,6 +7,9 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from infra.config import Config
+from tasks.filter.judge_config import QueryJudgesConfig
+from tasks.filter.rewrite_config import ChoiceRewriteConfig
+from tasks.filter.semantic_config import SemanticConfig
 from tasks.records import Domain
 
 ALL_DOMAINS = tuple(Domain)
@@ -136,10 +139,22 @@ class DecontaminationConfig(Config):
 
 
 class FilterConfig(Config):
-    """The filter phase."""
+    """The filter phase; what names a model is off unless a recipe names one."""
 
     rules: RulesConfig = Field(default=RulesConfig(), description="rules that look at one query")
     dedup: DedupConfig = Field(default=DedupConfig(), description="duplicates within and across sources")
+    keepers: str | None = Field(
+        default=None,
+        description="`step/fingerprint` of the queries of an earlier data version: they win over new copies of theirs. "
+        "Re-curation sets it to the version that stands",
+    )
     decontamination: DecontaminationConfig = Field(
         default=DecontaminationConfig(), description="leaks of the benchmarks"
+    )
+    semantic: SemanticConfig = Field(
+        default=SemanticConfig(), description="duplicates and leaks in other words; nothing is done unless it is named"
+    )
+    judge: QueryJudgesConfig | None = Field(default=None, description="models that vote on each query; none: no vote")
+    rewrite: ChoiceRewriteConfig | None = Field(
+        default=None, description="multiple choice rewritten as fill-in-the-blank; none: it stays as it is"
     )

@@ -20,6 +20,7 @@ from infra.rows import read_shard
 from infra.runtime import Runtime
 from infra.step import step
 from tasks.filter.config import DecontaminationConfig, DedupConfig, DuplicateSearch, LeakSearch, RulesConfig
+from tasks.filter.contamination import TABLE, Contamination, report
 from tasks.filter.decontaminate import BenchmarkIndex, LeakScan, Match, scan, strongest, weigh
 from tasks.filter.dedup import Row, Sketch, decide, equal_rows, join, near_rows, row_of, signals_of, sketch
 from tasks.filter.leaks import Leak
@@ -103,11 +104,15 @@ def decontaminate(queries: Dataset, signals: tuple[Dataset, ...], config: Decont
     """Drop what leaks one of the benchmarks."""
     matches = (_match(signal) for each in signals for signal in out.rows(each, LeakSignal))
     leaks = strongest(matches, config)
+    told: list[Contamination] = []
     for query in out.rows(queries, Query):
         if query.id in leaks:
             out.drop(query, leaks[query.id].reason, leaks[query.id].evidence)
+            told.append(Contamination.of(query, leaks[query.id]))
+            out.attach(TABLE, told[-1])
         else:
             out.keep(query)
+    out.note(report(told))
 
 
 def _rule_signals(path: Path) -> list[RuleSignal]:
