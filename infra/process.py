@@ -117,6 +117,21 @@ class ChildProcess:
         self.stop()
 
 
+def end_process(process: int, timeout_s: float) -> bool:
+    """Ask a process that is no child of ours to end, and wait until it is gone; False: it still runs."""
+    try:
+        descriptor = os.pidfd_open(process)
+    except ProcessLookupError:
+        return True
+    try:
+        signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+        return bool(select.select([descriptor], [], [], timeout_s)[0])
+    except ProcessLookupError:
+        return True
+    finally:
+        os.close(descriptor)
+
+
 def free_port(host: str = "127.0.0.1") -> int:
     """A TCP port that was free on `host` a moment ago; another process may take it before you do."""
     with socket.create_server((host, 0)) as listener:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -205,6 +204,7 @@ def down(profile: ProfileOption = "local", store: StoreOption = None) -> None:
     """Cancel what runs, then end the services that `up` started, and nothing else."""
     import httpx
 
+    from infra.process import end_process
     from infra.stack.inspection import cancel_active
     from infra.stack.keeper import is_kept
     from infra.stack.plan import make_plan
@@ -220,12 +220,8 @@ def down(profile: ProfileOption = "local", store: StoreOption = None) -> None:
             errors.print(told, highlight=False, markup=False)
     except httpx.HTTPError as error:  # a server that is ill is one more reason to take the stack down
         errors.print(f"flow runs could not be cancelled: {error}", highlight=False, markup=False)
-    os.kill(state.pid, signal.SIGTERM)
-    deadline = time.monotonic() + DOWN_TIMEOUT_S
-    while is_kept(plan.home):
-        if time.monotonic() > deadline:
-            raise ConfigError(f"the keeper (process {state.pid}) still runs after {DOWN_TIMEOUT_S:.0f} s; kill it")
-        time.sleep(0.2)
+    if not end_process(state.pid, DOWN_TIMEOUT_S):
+        raise ConfigError(f"the keeper (process {state.pid}) still runs after {DOWN_TIMEOUT_S:.0f} s; kill it")
     console.print("[bold]the stack is down[/]; what it made stays in the store", highlight=False)
 
 

@@ -7,6 +7,7 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,27 @@ def settings(overrides: Mapping[str, Any]) -> list[str]:
     return [part for key, value in overrides.items() for part in ("--set", f"{key}={json.dumps(value)}")]
 
 
+class AskingAgain(httpx.HTTPTransport):
+    """Asks again after a 503, as Prefect's own client does: on SQLite two writes cross now and then."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        response = super().handle_request(request)
+        for _ in range(10):
+            if response.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
+                break
+            response.close()
+            time.sleep(1.0)
+            response = super().handle_request(request)
+        return response
+
+
 class RunningStack:
     """A stack that is up, and its Prefect API."""
 
     def __init__(self, folder: Path, profile: Path, links: dict[str, Any]) -> None:
         self.folder, self.profile, self.links = folder, profile, links
         self.store_folder = folder / "store"
-        self.api = httpx.Client(base_url=f"{links['prefect']}/api", timeout=90.0)
+        self.api = httpx.Client(base_url=f"{links['prefect']}/api", timeout=90.0, transport=AskingAgain())
 
     @property
     def store(self) -> Store:
@@ -79,12 +94,7 @@ class RunningStack:
         return self._ask("GET", path)
 
     def _ask(self, method: str, path: str, **content: Any) -> Any:
-        """Ask again after a 503, as Prefect's own client does: SQLite was locked for too long."""
-        for _ in range(5):
-            response = self.api.request(method, path, **content)
-            if response.status_code != 503:
-                break
-            time.sleep(2.0)
+        response = self.api.request(method, path, **content)
         assert response.is_success, response.text
         return response.json() if response.content else None
 

@@ -228,7 +228,9 @@ def test_a_grown_source_gives_a_data_version_by_schedule_and_approval_starts_tra
         file.write((folder / "held-back.jsonl").read_text(encoding="utf-8"))
     deployment = stack.get("/deployments/name/recurate/recurate")["id"]
     schedule = {"schedule": {"cron": EVERY_MINUTE}, "active": True, "parameters": {"recipe": growing}}
-    (made,) = stack.api.post(f"/deployments/{deployment}/schedules", json=[schedule]).json()
+    answer = stack.api.post(f"/deployments/{deployment}/schedules", json=[schedule])
+    assert answer.is_success, answer.text
+    (made,) = answer.json()
     (waiting,) = wait_for_approval(stack, {refused})
     stack.api.delete(f"/deployments/{deployment}/schedules/{made['id']}")
 

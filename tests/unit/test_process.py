@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import infra.process
-from infra.process import ChildProcess, free_port, port_is_free
+from infra.process import ChildProcess, end_process, free_port, port_is_free
 
 ENV = {"PATH": os.defpath}
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
@@ -160,3 +160,19 @@ def test_a_free_port_is_free_until_taken() -> None:
     assert port_is_free(port)
     with socket.create_server(("127.0.0.1", port)):
         assert not port_is_free(port)
+
+
+def test_a_strangers_process_is_gone_when_it_is_said_to_be() -> None:
+    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    assert end_process(stranger.pid, 30.0)
+    assert stranger.wait() == -signal.SIGTERM
+    assert end_process(stranger.pid, 0.0)
+
+
+def test_a_process_that_does_not_go_is_told() -> None:
+    script = "import signal, time; signal.signal(15, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as stubborn:
+        assert stubborn.stdout is not None
+        stubborn.stdout.readline()
+        assert not end_process(stubborn.pid, 0.2)
+        stubborn.kill()
