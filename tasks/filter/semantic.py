@@ -138,9 +138,13 @@ class _Kept:
     def take(self, gists: Sequence[Gist]) -> list[SemanticDuplicate]:
         """Those of the next queries that repeat a keeper; the others become keepers."""
         vectors = self._encoders.candidates.encode([gist.text for gist in gists])
-        least = self._config.search.min_candidate_cosine
-        pairs = [_pair(gists[row], self._gists[place]) for row, place in _proposed(self._index.near(vectors), least)]
-        pairs += [_pair(gists[row], gists[place]) for row, place in _earlier(vectors, least)]
+        least, earlier = self._config.search.min_candidate_cosine, len(self._gists)
+        proposed = [*_proposed(self._index.near(vectors), least)]
+        proposed += [_Place(row, earlier + place) for row, place in _earlier(vectors, least)]
+        pairs = [
+            _pair(gists[row], self._gists[place] if place < earlier else gists[place - earlier])
+            for row, place in sorted(proposed)
+        ]
         found = self._decide([pair for pair in pairs if pair.answers is not Agreement.DIFFER and may_be_one(pair)])
         stay = [row for row, gist in enumerate(gists) if gist.id not in found]
         self._index.add(vectors[stay])
@@ -148,14 +152,15 @@ class _Kept:
         return list(found.values())
 
     def _decide(self, pairs: Sequence[Pair]) -> dict[str, SemanticDuplicate]:
-        """Duplicates by id, each with its likest keeper; who is a duplicate itself keeps nobody out."""
+        """Duplicates by id, each with its likest keeper, the earliest of equals; pairs come in the order of the rows.
+
+        So who is a duplicate is known when a later row meets it, and keeps nobody out.
+        """
         found: dict[str, SemanticDuplicate] = {}
-        places = {gist.id: place for place, gist in enumerate(pair.ours for pair in pairs)}
-        for like in sorted(score(pairs, self._encoders.decisions), key=lambda like: places[like.ours.id]):
+        for like in score(pairs, self._encoders.decisions):
             best = found.get(like.ours.id)
-            if like.theirs.id not in found and like.cosine >= max(
-                self._limit(like.answers), best.cosine if best else 0
-            ):
+            is_likest = best is None or like.cosine > best.cosine
+            if is_likest and like.theirs.id not in found and like.cosine >= self._limit(like.answers):
                 found[like.ours.id] = SemanticDuplicate(like.ours.id, like.theirs, like.cosine, like.answers)
         return found
 
