@@ -6,12 +6,14 @@ Leaks of every kind read alike: those that n-grams find, those that an encoder f
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Self
 
 from pydantic import Field
 
+from infra.artifacts import Artifact
 from infra.config import Config
+from infra.store import Store
 from tasks.filter.leaks import Leak
 from tasks.filter.text import head
 from tasks.records import Query
@@ -59,6 +61,12 @@ def count_by_benchmark(rows: Iterable[Contamination]) -> list[BenchmarkCount]:
         BenchmarkCount(benchmark=benchmark, source=source, rows=reasons.total(), reasons=dict(sorted(reasons.items())))
         for (benchmark, source), reasons in sorted(counts.items())
     ]
+
+
+def contamination_of(store: Store, artifacts: Iterable[Artifact]) -> Iterator[Contamination]:
+    """The rows of every artifact whose step dropped leaks, for a data card."""
+    for artifact in artifacts:
+        yield from store.rows(artifact, Contamination, prefix=TABLE)
 
 
 def counts_table(counts: Iterable[BenchmarkCount]) -> str:

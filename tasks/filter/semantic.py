@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from tasks.filter.encoder import Encoder, Vectors
-from tasks.filter.neighbours import Near, Neighbours
+from tasks.filter.neighbours import Neighbours
 from tasks.filter.semantic_config import Agreement, SemanticDedupConfig, SemanticSearch
 from tasks.filter.semantic_text import Gist, contradiction, gist_of
 from tasks.records import Query
@@ -82,35 +82,62 @@ def score(pairs: Sequence[Pair], encoder: Encoder) -> Iterator[Likeness]:
         yield Likeness(ours, theirs, round(float(np.dot(first.astype(np.float64), second)), 3), answers)
 
 
-class BenchmarkGists:
-    """All benchmarks, ready to be compared with queries."""
-
-    def __init__(self, benchmarks: Iterable[Query], search: SemanticSearch, encoders: Encoders) -> None:
-        self._search, self._encoders = search, encoders
-        self._gists = [gist for gist in map(gist_of, benchmarks) if gist.num_words >= search.min_words]
-        self._index = Neighbours(encoders.candidates.dim, search.neighbours)
-        self._index.add(encoders.candidates.encode([gist.text for gist in self._gists]))
-
-    def like(self, queries: Iterable[Query]) -> Iterator[Likeness]:
-        """Every query beside those of the benchmarks' that it may be, in the order of the queries."""
-        for block in _blocks(queries, _BLOCK):
-            gists = [gist for gist in map(gist_of, block) if gist.num_words >= self._search.min_words]
-            near = self._index.near(self._encoders.candidates.encode([gist.text for gist in gists]))
-            proposed = _proposed(near, self._search.min_candidate_cosine)
-            pairs = [_pair(gists[row], self._gists[place]) for row, place in proposed]
-            yield from score([pair for pair in pairs if may_be_one(pair)], self._encoders.decisions)
-
-
 class _Place(NamedTuple):
     row: int
     place: int
 
 
-def _proposed(near: Near, min_cosine: float) -> Iterator[_Place]:
-    """Pairs that are near enough, row by row, the nearest first."""
-    rows, columns = np.nonzero((near.cosines >= min_cosine) & (near.places >= 0))
-    for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-        yield _Place(row, int(near.places[row, column]))
+class _Known:
+    """Gists that others are compared with: those with near vectors, and those with the same numbers."""
+
+    def __init__(self, search: SemanticSearch, dim: int) -> None:
+        self._search = search
+        self._index = Neighbours(dim, search.neighbours)
+        self._by_numbers: dict[frozenset[str], list[int]] = {}
+        self.gists: list[Gist] = []
+
+    def add(self, gists: Sequence[Gist], vectors: Vectors) -> None:
+        """Add gists with their vectors; a gist's place is how many were added before it."""
+        for place, gist in enumerate(gists, start=len(self.gists)):
+            same = self._by_numbers.setdefault(frozenset(gist.numbers), [])
+            if len(gist.numbers) > 1 and len(same) < self._search.neighbours.max_same_numbers:
+                same.append(place)
+        self._index.add(vectors)
+        self.gists += gists
+
+    def propose(self, gists: Sequence[Gist], vectors: Vectors) -> list[_Place]:
+        """Pairs whose vectors are near enough, in the order of rows and places."""
+        least = self._search.min_candidate_cosine
+        near = self._index.near(vectors)
+        rows, columns = np.nonzero((near.cosines >= least) & (near.places >= 0))
+        found = set(zip(rows.tolist(), near.places[rows, columns].tolist(), strict=True))
+        for row, gist in enumerate(gists):
+            if same := self._by_numbers.get(frozenset(gist.numbers)):
+                cosines = self._index.vectors(np.array(same, np.int64)) @ vectors[row]
+                found |= {(row, place) for place, cosine in zip(same, cosines, strict=True) if cosine >= least}
+        return [_Place(row, place) for row, place in sorted(found)]
+
+
+class BenchmarkGists:
+    """All benchmarks, ready to be compared with queries."""
+
+    def __init__(self, benchmarks: Iterable[Query], search: SemanticSearch, encoders: Encoders) -> None:
+        self._search, self._encoders = search, encoders
+        self._known = _Known(search, encoders.candidates.dim)
+        gists = _long_enough(benchmarks, search)
+        self._known.add(gists, encoders.candidates.encode([gist.text for gist in gists]))
+
+    def like(self, queries: Iterable[Query]) -> Iterator[Likeness]:
+        """Every query beside those of the benchmarks' that it may be, in the order of the queries."""
+        for block in _blocks(queries, _BLOCK):
+            gists = _long_enough(block, self._search)
+            places = self._known.propose(gists, self._encoders.candidates.encode([gist.text for gist in gists]))
+            pairs = [_pair(gists[row], self._known.gists[place]) for row, place in places]
+            yield from score([pair for pair in pairs if may_be_one(pair)], self._encoders.decisions)
+
+
+def _long_enough(queries: Iterable[Query], search: SemanticSearch) -> list[Gist]:
+    return [gist for gist in map(gist_of, queries) if gist.num_words >= search.min_words]
 
 
 def find_semantic_duplicates(
@@ -122,7 +149,7 @@ def find_semantic_duplicates(
     """
     kept = {domain: _Kept(config, encoders) for domain in config.domains}
     for block in _blocks((query for query in queries if query.domain in kept), _BLOCK):
-        gists = [gist for gist in map(gist_of, block) if gist.num_words >= config.search.min_words]
+        gists = _long_enough(block, config.search)
         for domain in config.domains:
             yield from kept[domain].take([gist for gist in gists if gist.domain is domain])
 
@@ -132,30 +159,31 @@ class _Kept:
 
     def __init__(self, config: SemanticDedupConfig, encoders: Encoders) -> None:
         self._config, self._encoders = config, encoders
-        self._gists: list[Gist] = []
-        self._index = Neighbours(encoders.candidates.dim, config.search.neighbours)
+        self._known = _Known(config.search, encoders.candidates.dim)
 
     def take(self, gists: Sequence[Gist]) -> list[SemanticDuplicate]:
         """Those of the next queries that repeat a keeper; the others become keepers."""
         vectors = self._encoders.candidates.encode([gist.text for gist in gists])
-        least = self._config.search.min_candidate_cosine
-        pairs = [_pair(gists[row], self._gists[place]) for row, place in _proposed(self._index.near(vectors), least)]
-        pairs += [_pair(gists[row], gists[place]) for row, place in _earlier(vectors, least)]
-        found = self._decide([pair for pair in pairs if pair.answers is not Agreement.DIFFER and may_be_one(pair)])
+        known, among = self._known.gists, _earlier(vectors, self._config.search.min_candidate_cosine)
+        pairs = [(row, _pair(gists[row], known[place])) for row, place in self._known.propose(gists, vectors)]
+        pairs += [(row, _pair(gists[row], gists[place])) for row, place in among]
+        pairs.sort(key=lambda each: each[0])  # and so a row meets its keepers before the earlier rows of its block
+        may_be = (pair for _, pair in pairs if pair.answers is not Agreement.DIFFER)
+        found = self._decide([pair for pair in may_be if may_be_one(pair)])
         stay = [row for row, gist in enumerate(gists) if gist.id not in found]
-        self._index.add(vectors[stay])
-        self._gists += [gists[row] for row in stay]
+        self._known.add([gists[row] for row in stay], vectors[stay])
         return list(found.values())
 
     def _decide(self, pairs: Sequence[Pair]) -> dict[str, SemanticDuplicate]:
-        """Duplicates by id, each with its likest keeper; who is a duplicate itself keeps nobody out."""
+        """Duplicates by id, each with its likest keeper, the earliest of equals; pairs come in the order of the rows.
+
+        So who is a duplicate is known when a later row meets it, and keeps nobody out.
+        """
         found: dict[str, SemanticDuplicate] = {}
-        places = {gist.id: place for place, gist in enumerate(pair.ours for pair in pairs)}
-        for like in sorted(score(pairs, self._encoders.decisions), key=lambda like: places[like.ours.id]):
+        for like in score(pairs, self._encoders.decisions):
             best = found.get(like.ours.id)
-            if like.theirs.id not in found and like.cosine >= max(
-                self._limit(like.answers), best.cosine if best else 0
-            ):
+            is_likest = best is None or like.cosine > best.cosine
+            if is_likest and like.theirs.id not in found and like.cosine >= self._limit(like.answers):
                 found[like.ours.id] = SemanticDuplicate(like.ours.id, like.theirs, like.cosine, like.answers)
         return found
 

@@ -56,6 +56,12 @@ class NeighbourConfig(Config):
     """How the nearest vectors are searched for."""
 
     num_neighbours: int = Field(default=32, ge=1, description="nearest texts that are looked at for each text (choice)")
+    max_same_numbers: int = Field(
+        default=256,
+        ge=0,
+        description="texts with the very same numbers (two or more) that are looked at besides: a template's many "
+        "instances are all near, and only one has the numbers (choice)",
+    )
     flat_rows: int = Field(
         default=50_000, ge=1, description="up to so many rows every pair is compared, above them lists (choice)"
     )

@@ -58,7 +58,7 @@ def test_hashed_vectors_are_units_and_alike_for_like_words() -> None:
     assert vectors.dtype == np.float32
     assert np.allclose(np.linalg.norm(vectors, axis=1), [1, 1, 0, 1, 1])
     likeness = vectors @ vectors.T
-    assert likeness[0, 4] > likeness[0, 1] > likeness[0, 3]
+    assert min(likeness[0, 4], likeness[0, 1]) > 0.5 > likeness[0, 3]
 
 
 def test_static_vectors_know_no_order_and_no_neighbours(tiny_model: Path) -> None:
