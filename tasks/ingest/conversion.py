@@ -17,6 +17,7 @@ from tasks.ingest.native import Draft, FieldError, NativeRow, read_rows
 from tasks.records import Query
 
 ID_LENGTH = 24  # hex digits: 96 bits, so that a collision among 3M rows has a chance of 1e-16
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 class IngestReason(StrEnum):
@@ -71,7 +72,8 @@ def convert_rows(rows: Iterable[Mapping[str, Any]], config: ReadConfig) -> Itera
     for number, fields in enumerate(rows, start=1):
         if config.limit is not None and number > config.limit:
             return
-        key = content_id(config.name, fields)
+        text = _canonical_text(config.name, fields)
+        key = _digest(text)
         seen[key] += 1
         # Byte-equal rows of one source are told apart by their ordinal; the first keeps the bare hash.
         name = key if seen[key] == 1 else f"{key}#{seen[key]}"
@@ -80,18 +82,36 @@ def convert_rows(rows: Iterable[Mapping[str, Any]], config: ReadConfig) -> Itera
             yield Converted(Unread(name, config.name, refusal), IngestReason.NOT_SELECTED)
             continue
         try:
-            yield convert(fields, name, config, adapter)
+            found = convert(fields, name, config, adapter)
         except FieldError as error:
             raise RowError(
                 f"source {config.name} ({config.origin}), row {number}: {error}; "
                 f"adapter `{config.adapter}` cannot read it: choose another adapter or mend the row"
             ) from None
+        is_unusable = found.reason is None and not _is_unicode(text)
+        yield found._replace(reason=IngestReason.INVALID_UNICODE) if is_unusable else found
 
 
 def content_id(source: str, fields: Mapping[str, Any]) -> str:
     """Hash of a source's name and a native row; the order of the fields does not matter."""
-    text = json.dumps([source, fields], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _digest(_canonical_text(source, fields))
+
+
+def _canonical_text(source: str, fields: Mapping[str, Any]) -> str:
+    return _ENCODER.encode([source, fields])
+
+
+def _digest(text: str) -> str:
     return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:ID_LENGTH]
+
+
+def _is_unicode(text: str) -> bool:
+    """False where it holds half of a surrogate pair, which no UTF-8 file can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def convert(fields: Mapping[str, Any], name: str, config: ReadConfig, adapter: Adapter) -> Converted:
@@ -128,8 +148,4 @@ def _unusable(draft: Draft, fields: Mapping[str, Any]) -> IngestReason | None:
         return IngestReason.NO_USER_TURN
     if not draft.messages[-1].content:
         return IngestReason.EMPTY_PROMPT
-    try:
-        json.dumps(fields, ensure_ascii=False).encode()
-    except UnicodeEncodeError:  # half of a surrogate pair: no UTF-8 file can hold it
-        return IngestReason.INVALID_UNICODE
     return None

@@ -63,6 +63,7 @@ def read_hub(config: OriginConfig, uri: str) -> Iterator[dict[str, Any]]:
     """Rows of the data set at `uri` (of `hub_raw`, or a local folder of the same layout), in order, in JSON types.
 
     A connection that breaks is opened again where the last batch ended: rows come once, and in the same order.
+    In JSON files a column of mixed types comes as `datasets` decodes it: there the text "7" is the number 7.
 
     Raises:
         HubError: there is no such subset, split or file, it cannot be read, or the hub stays out of reach.

@@ -23,7 +23,7 @@ NUM_ROWS = 1300
 
 def native_row(number: int) -> dict[str, Any]:
     """Values of one type, of mixed types, nested and missing ones."""
-    mixed: Any = number if number % 3 else str(number)
+    mixed: Any = number if number % 3 else [number]
     return {
         "question": f"{number}?",
         "answer": f"#### {number}",
@@ -35,20 +35,16 @@ def native_row(number: int) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of two configurations: JSON Lines in three files, and the same rows in Parquet."""
+    """A data set of two configurations, of which one is in three files of JSON Lines."""
     root = tmp_path_factory.mktemp("dataset")
-    rows = [native_row(number) for number in range(NUM_ROWS)]
-    (root / "lines").mkdir()
-    (root / "table").mkdir()
-    for part in range(3):
-        text = "".join(f"{json.dumps(row)}\n" for row in rows[part * 500 : (part + 1) * 500])
-        (root / f"lines/train-{part}.jsonl").write_text(text)
-    pq.write_table(
-        pa.Table.from_pylist([{**row, "mixed": str(row["mixed"])} for row in rows]), root / "table/test.parquet"
-    )
+    for name, numbers in (("lines", range(NUM_ROWS)), ("few", range(2))):
+        (root / name).mkdir()
+        for part in range(0, len(numbers), 500):
+            text = "".join(f"{json.dumps(native_row(number))}\n" for number in numbers[part : part + 500])
+            (root / name / f"train-{part:05d}.jsonl").write_text(text)
     (root / "README.md").write_text(
         "---\nconfigs:\n- config_name: lines\n  data_files: lines/*.jsonl\n"
-        "- config_name: table\n  data_files:\n  - split: test\n    path: table/test.parquet\n---\n"
+        "- config_name: few\n  data_files: few/*.jsonl\n---\n"
     )
     return root
 
@@ -64,25 +60,29 @@ def test_rows_come_in_order_and_in_json_types(folder: Path) -> None:
     assert named == rows
 
 
-def test_the_hub_a_download_and_json_lines_make_the_same_queries(folder: Path, tmp_path: Path) -> None:
-    config = SourceConfig(name="toy", hub="owner/name", subset="table", split="test", adapter="gsm8k", license="MIT")
-    streamed = list(convert_rows(read_hub(config, str(folder)), config))
-    downloaded = list(convert_rows(read_rows(folder / "table/test.parquet", "a.parquet"), config))
-    (tmp_path / "a.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in read_hub(config, str(folder))))
+def test_the_hub_a_download_and_json_lines_make_the_same_queries(tmp_path: Path) -> None:
+    rows = [{**native_row(number), "mixed": number / 7} for number in range(NUM_ROWS)]
+    download = tmp_path / "dataset/data/test-0.parquet"
+    download.parent.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows), download)
+    config = SourceConfig(name="toy", hub="owner/name", split="test", adapter="gsm8k", license="MIT")
+    streamed = list(convert_rows(read_hub(config, str(tmp_path / "dataset")), config))
+    downloaded = list(convert_rows(read_rows(download, "a.parquet"), config))
+    (tmp_path / "a.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     lines = list(convert_rows(read_rows(tmp_path / "a.jsonl", "a.jsonl"), config))
     assert len(streamed) == NUM_ROWS
     assert streamed == downloaded == lines
 
 
 class Breaking:
-    """A stream that breaks with an error before its second batch, as often as told."""
+    """A stream that breaks with an error after a few batches, as often as told."""
 
     def __init__(self, stream: Any, breaks: list[Exception]) -> None:
         self._stream, self._breaks = stream, breaks
 
     def iter(self, batch_size: int) -> Iterator[Any]:
         for number, batch in enumerate(self._stream.iter(batch_size=batch_size)):
-            if number == 1 and self._breaks:
+            if self._breaks and number == len(self._breaks) % 3:
                 raise self._breaks.pop()
             yield batch
 
@@ -96,7 +96,8 @@ def breaks(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
     left: list[Exception] = []
     real = hub._open
     monkeypatch.setattr(hub, "_open", lambda config, uri: Breaking(real(config, uri), left))
-    monkeypatch.setattr(hub.time, "sleep", lambda _: None)
+    monkeypatch.setattr(hub, "BATCH_ROWS", 150)
+    monkeypatch.setattr(hub, "FIRST_WAIT_S", 0.0)
     return left
 
 
@@ -107,10 +108,18 @@ def test_a_broken_connection_loses_and_repeats_no_row(folder: Path, breaks: list
     assert [row["question"] for row in rows] == [f"{number}?" for number in range(NUM_ROWS)]
 
 
-def test_a_hub_that_stays_away_is_told(folder: Path, breaks: list[Exception]) -> None:
-    breaks += [httpx.ConnectError("no route")] * 20
+def test_a_hub_that_stays_away_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = []
+
+    def away(*_: object) -> None:
+        tries.append(1)
+        raise httpx.ConnectError("no route")
+
+    monkeypatch.setattr(hub, "_open", away)
+    monkeypatch.setattr(hub, "FIRST_WAIT_S", 0.0)
     with pytest.raises(HubError, match=r"owner/name:lines .*the hub cannot be reached; check the network"):
         list(read_hub(of_hub(subset="lines"), str(folder)))
+    assert len(tries) == hub.ATTEMPTS
 
 
 def test_what_cannot_pass_is_not_asked_again(folder: Path, breaks: list[Exception]) -> None:
@@ -152,7 +161,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return type("Info", (), {"sha": answer})
 
     monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", ask)
-    monkeypatch.setattr(hub.time, "sleep", lambda _: None)
+    monkeypatch.setattr(hub, "FIRST_WAIT_S", 0.0)
     return left
 
 
