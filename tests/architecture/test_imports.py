@@ -48,17 +48,17 @@ PLANTED = (
         "vLLM is a process and HTTP; only its own extension imports it", "tasks/generation/planted.py", "import vllm"
     ),
     Planted(
-        "torch and deepspeed only where models train, and where one scores texts",
+        "torch and deepspeed only where models train or score texts",
         "tasks/filter/planted.py",
         "def f(): import torch",
     ),
     Planted(
-        "torch and deepspeed only where models train, and where one scores texts",
+        "torch and deepspeed only where models train or score texts",
         "flows/planted.py",
         "import deepspeed",
     ),
     Planted(
-        "transformers only where models train or score texts, and for the policy's tokenizer",
+        "transformers only where models train or score texts, or tokenize",
         "tasks/verify/planted.py",
         "from transformers import AutoTokenizer",
     ),
