@@ -94,18 +94,21 @@ def count_changes(first: Sequence[str], second: Sequence[str], is_code: bool = F
     Articles and courtesies do not count, nor a misspelt word; in code everything does but courtesies around it.
     """
     first, second = (_trimmed(each) if is_code else _without_fillers(each) for each in (first, second))
+    if first == second:
+        return 0
     start = _common_start(first, second)
     end = _common_start(first[start:][::-1], second[start:][::-1])
-    ours, theirs = first[start : len(first) - end], second[start : len(second) - end]
-    num_changed = 0
-    for kind, a, b, c, d in SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
-        if kind == "equal":
-            continue
-        changed = [*_misfits(ours[a:b], theirs[c:d], is_code)]
-        if any(bears_meaning(token) for token in changed):
-            return None
-        num_changed += len(changed)
-    return num_changed
+    changed = _changed(first[start : len(first) - end], second[start : len(second) - end], is_code)
+    return None if any(map(bears_meaning, changed)) else len(changed)
+
+
+def _changed(ours: Sequence[str], theirs: Sequence[str], is_code: bool) -> list[str]:
+    """Words of two texts that differ where they begin and where they end."""
+    if len(ours) == len(theirs) or not ours or not theirs:
+        return _misfits(ours, theirs, is_code)
+    places = SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes()
+    parts = (_misfits(ours[a:b], theirs[c:d], is_code) for kind, a, b, c, d in places if kind != "equal")
+    return [word for part in parts for word in part]
 
 
 def is_misspelling(first: str, second: str) -> bool:
@@ -138,10 +141,11 @@ def _trimmed(tokens: Sequence[str]) -> list[str]:
 
 
 def _misfits(ours: Sequence[str], theirs: Sequence[str], is_code: bool) -> list[str]:
-    """The words of a changed place, without those that are misspellings of each other."""
+    """The words of a changed place, without those that are equal or misspellings of each other."""
     if len(ours) != len(theirs) or is_code:
         return [*ours, *theirs]
-    return [word for pair in zip(ours, theirs, strict=True) if not is_misspelling(*pair) for word in pair]
+    pairs = ((ours, theirs) for ours, theirs in zip(ours, theirs, strict=True) if ours != theirs)
+    return [word for pair in pairs if not is_misspelling(*pair) for word in pair]
 
 
 def _common_start(first: Sequence[str], second: Sequence[str]) -> int:
