@@ -44,9 +44,8 @@ class NgramTable:
         hashes = np.concatenate([part.hashes for part in parts])
         self.keys, grams = np.unique(hashes, return_inverse=True)
         pairs = np.unique(np.stack([grams, np.concatenate([part.items for part in parts])], axis=1), axis=0)
-        self._items = pairs[:, 1]  # by sequence, in order
+        self._grams, self._items = pairs[:, 0], pairs[:, 1]  # by sequence, in order
         self._starts = np.searchsorted(pairs[:, 0], np.arange(len(self.keys) + 1))
-        self._grams_of_item = pairs[np.argsort(pairs[:, 1], kind="stable")]
         self.num_items = len(texts)
         self._is_long = is_long
         self._is_key, self._shift = _bitmap(self.keys)
@@ -65,9 +64,11 @@ class NgramTable:
     def shares(self, hits: Hits, min_share: float) -> Iterator[Share]:
         """Every query and item whose share is large enough; of each query the largest first."""
         weights = 1 / np.maximum(1, np.bincount(hits.grams, minlength=len(self.keys)))
-        items, grams = self._grams_of_item[:, 1], self._grams_of_item[:, 0]
+        items, grams = self._items, self._grams
         totals = np.bincount(items, weights[grams], minlength=self.num_items)
-        for rows, grams in self._parts(hits):
+        # The most that a sequence can give to any item: what cannot reach the share together is not looked at further.
+        most = np.maximum.reduceat(weights[grams] / totals[items], self._starts[:-1]) if len(self.keys) else weights
+        for rows, grams in self._parts(_reaching(hits, most, min_share)):
             yield from self._shares(rows, grams, weights, totals, min_share)
 
     def _find(self, tokens: Tokens, length: int, owners: Places) -> NDArray[np.int64]:
@@ -108,6 +109,13 @@ class NgramTable:
         for k in enough[np.lexsort((pairs[enough] % self.num_items, -shares[enough], pairs[enough] // self.num_items))]:
             row, item = divmod(int(pairs[k]), self.num_items)
             yield Share(row, item, float(shares[k]))
+
+
+def _reaching(hits: Hits, most: NDArray[Any], min_share: float) -> Hits:
+    """The hits of queries whose sequences can reach a share together."""
+    reach = np.bincount(hits.rows, most[hits.grams]) if len(hits.rows) else np.empty(0)
+    mask = reach[hits.rows] >= min_share - 1e-3  # shares are rounded, sums of floats are not exact
+    return Hits(hits.rows[mask], hits.grams[mask])
 
 
 class _Grams(NamedTuple):

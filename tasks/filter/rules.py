@@ -56,7 +56,7 @@ _TABLE_WORDS = ("table", "chart below", "spreadsheet")
 _TABLE = re.compile(
     r"\b(?:(?:in|from|see|using|use|of|by)\s+)?(?:the|this|a)\s+(?:\w+\s+){0,2}?tables?\s+(?:\w+\s+){0,2}?"
     r"(?:below|above|shows?|shown|gives?|lists?|summari[sz]es|presents|displays)\b"
-    r"|\b(?:in|from|see|using|of)\s+(?:the|this)\s+(?:following|accompanying|given|attached|above)\s+tables?\b"
+    r"|\b(?:in|from|see|use|using|of|to)\s+(?:the|this)\s+(?:following|accompanying|given|attached|above)\s+tables?\b"
     r"|\bthe\s+(?:following|accompanying|attached)\s+tables?\s+(?:is|are|has)\b"
     r"|(?-i:\bTable\s+\d+(?:[.-]\d+)*\b)",
     re.IGNORECASE,

@@ -32,14 +32,14 @@ class Asked(NamedTuple):
     answer: str | None
 
 
-def make_planted(num_rows: int, seed: int = 0, share: float = 0.15) -> Planted:
+def make_planted(num_rows: int, seed: int = 0, share: float = 0.15, prefix: str = "q") -> Planted:
     """A corpus of `num_rows`, of which `share` are copies of earlier rows and as many twins; the rest are originals."""
     rng = Random(seed)
     planted = Planted([], {}, {})
     originals: list[tuple[str, Asked]] = []
     taken: set[str] = set()  # so that no twin equals another
     for number in range(num_rows):
-        name = f"q{number:07d}"
+        name = f"{prefix}{number:07d}"
         kind = rng.random() if originals else 1.0
         original, asked = rng.choice(originals) if originals else ("", None)
         if asked and kind < share:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from tasks.filter.config import DecontaminationConfig
-from tasks.filter.decontaminate import BenchmarkIndex, Leak, find_leaks
+from tasks.filter.config import DecontaminationConfig, LeakSearch
+from tasks.filter.decontaminate import BenchmarkIndex, Leak, find_leaks, scan, strongest, weigh
 from tasks.filter.reasons import DropReason
 from tasks.records import Domain, Message, Query
 
@@ -110,3 +110,38 @@ def test_every_user_turn_is_compared() -> None:
     )
     query = ask("q", "x").model_copy(update={"messages": turns})
     assert leaks_of([query], [ask("b", "who rules", source="bench")]).keys() == {"q"}
+
+
+def test_short_prompts_are_compared_by_shorter_sequences_and_need_more_of_them() -> None:
+    theirs = "Write a function to replace all blanks of the given string with an underscore."
+    longer = f"{theirs[:-1]} by means of a loop."
+    assert reason_of(longer, theirs) is DropReason.LEAK_OVERLAP
+    other = theirs.replace("an underscore", "a dash, then take away every vowel that is left")
+    assert reason_of(other, theirs) is None
+
+
+def test_evidence_names_benchmark_score_and_both_texts() -> None:
+    ours = f"Hint 1: {LONG}"
+    leak = leaks_of([ask("q", ours)], [ask("b", LONG, source="bench")])["q"]
+    assert (leak.benchmark, leak.benchmark_id, leak.reason) == ("bench", "b", DropReason.LEAK_OVERLAP)
+    assert leak.score == 1.0
+    assert (leak.theirs, leak.ours) == (LONG, ours)
+    assert leak.evidence.startswith("bench b: share of sequences 1.00; theirs: 'Every morning Aya")
+
+
+def test_signals_below_the_policy_are_kept_for_another_policy() -> None:
+    theirs = [ask("b", "Take 28. Add 10. Add 6. What do you get?", source="bench", answer="44")]
+    index = BenchmarkIndex(theirs, LeakSearch())
+    found = list(weigh([scan([ask("q", "Pick 28. Add 10. Add 6. What do you obtain?", answer="45")], index)], index))
+    assert (found[0].leak.reason, found[0].answers_agree) == (DropReason.LEAK_REWORDED, False)
+    assert strongest(found, DecontaminationConfig()) == {}
+    assert strongest(found, DecontaminationConfig(min_word_overlap_alone=0.6)).keys() == {"q"}
+
+
+def test_parts_of_the_queries_are_weighed_as_one() -> None:
+    theirs = [ask("b", f"Two dice are rolled until a six shows up on one of them. {BOILERPLATE}", source="bench")]
+    ours = [ask(str(k), f"A box holds {k} cards and one of the cards is red. {BOILERPLATE}") for k in range(9)]
+    index = BenchmarkIndex(theirs, DecontaminationConfig())
+    assert strongest(weigh([scan([query], index) for query in ours], index), index.config) == {}
+    assert find_leaks([], index) == {}
+    assert find_leaks(ours, BenchmarkIndex([], DecontaminationConfig())) == {}

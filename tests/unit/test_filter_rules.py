@@ -54,6 +54,20 @@ HOLDS = {
         "Solve \\begin{cases} x = 1",
     ),
     rules.find_empty: ("?", " … "),
+    rules.find_table: (
+        "The table below shows the prices of five fruits. Which is the cheapest?",
+        "Use the following table to find the mean.",
+        "Find the mode of the values in Table 3.",
+        "| 3 | 4 |\n|---|---|\n| 5 | 6 |",
+    ),
+    rules.find_non_text: (
+        "What is caf\u00c3\u00a9 au lait?",
+        "It\u00e2\u20ac\u2122s 3 o'clock. What is the angle?",
+        "What is 2\x00 + 3?",
+        "What is \ufffd + 3?",
+        "Read " + "iVBORw0KGgo" * 20,
+        "\\x89\\x50\\x4e\\x47" * 5,
+    ),
 }
 
 FAILS = {
@@ -66,6 +80,22 @@ FAILS = {
         "How often does the graph of f cross the axis?",
         "Paint a picture with words.",
         "The graph lies above the x-axis. Find a.",
+    ),
+    rules.find_table: (
+        "The table below shows prices.\n| a | b |\n|---|---|\n| 3 | 4 |\nWhat is b?",
+        "In the following table \\begin{tabular}{cc} 1 & 2 \\\\ 3 & 4 \\end{tabular} find the sum.",
+        "The table shows a, b: 1 2, 3 4, 5 6, 7 8, 9 10, 11 12, 13 14. What is the sum?",
+        "Six people sit at a round table. In how many ways?",
+        "She sold the table at a loss. How much did she lose, if it was sold for 30?",
+        "Make a multiplication table of 7.",
+    ),
+    rules.find_non_text: (
+        "Qu'est-ce que l'été à São Paulo?",
+        "Ça va — “naïve” café, 5 €?",
+        "求方程的解。",
+        "What is ∫ x² dx? Â is a letter of Romanian.",
+        "Compute 123456789012345678901234567890 mod 7.",
+        "Let a = \\xi and b = \\x.",
     ),
     rules.find_proof: (
         "Find x. Show your work.",
@@ -126,6 +156,12 @@ def test_verifiers() -> None:
     assert rules.find_tests_missing(ask("?", tests=None))
     assert rules.find_tests_missing(ask("?", tests={"kind": "assert", "setup": "", "asserts": []}))
     assert rules.find_tests_missing(ask("?", tests={"kind": "stdio", "inputs": [""], "outputs": [""]})) is None
+    assert rules.find_tests_missing(ask("?", tests={"kind": "stdio", "inputs": ["1", "2"], "outputs": ["1"]}))
+    assert rules.find_tests_missing(ask("?", tests={"kind": "check", "entry_point": "f", "code": " "}))
+    assert (
+        rules.find_tests_missing(ask("?", tests={"kind": "check", "entry_point": "f", "code": "def check(f): ..."}))
+        is None
+    )
     assert rules.find_constraints_missing(ask("?", constraints=[{"id": "a:b", "kwargs": {}}])) is None
     assert rules.find_constraints_missing(ask("?"))
 
