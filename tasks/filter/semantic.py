@@ -14,10 +14,11 @@ import numpy as np
 
 from tasks.filter.encoder import Encoder, Vectors
 from tasks.filter.neighbours import Neighbours
-from tasks.filter.semantic_config import Agreement, SemanticDedupConfig, SemanticSearch
+from tasks.filter.semantic_config import SemanticDedupConfig, SemanticSearch, Support
 from tasks.filter.semantic_text import Gist, contradiction, gist_of
 from tasks.records import Query
 
+_LONG_ANSWER = 8  # characters of an answer that hardly two questions share
 _BLOCK = 1024  # queries that are compared at once; within a block every pair is
 Item = TypeVar("Item")
 
@@ -35,7 +36,7 @@ class Likeness(NamedTuple):
     ours: Gist
     theirs: Gist
     cosine: float  # of the deciding encoder, to three digits: the same on every machine
-    answers: Agreement
+    support: Support
 
 
 class SemanticDuplicate(NamedTuple):
@@ -44,7 +45,7 @@ class SemanticDuplicate(NamedTuple):
     query_id: str
     keeper: Gist
     cosine: float
-    answers: Agreement
+    support: Support
 
 
 class Pair(NamedTuple):
@@ -52,24 +53,22 @@ class Pair(NamedTuple):
 
     ours: Gist
     theirs: Gist
-    answers: Agreement
+    support: Support
 
 
-def agreement(ours: Gist, theirs: Gist) -> Agreement:
-    """Whether the answers agree."""
+def pair_of(ours: Gist, theirs: Gist) -> Pair:
+    """Two questions, and what supports that they are one."""
     if ours.answer is None or theirs.answer is None:
-        return Agreement.UNKNOWN
-    return Agreement.AGREE if ours.answer == theirs.answer else Agreement.DIFFER
+        return Pair(ours, theirs, Support.NUMBERS if len(set(ours.numbers)) > 1 else Support.WORDS)
+    if ours.answer != theirs.answer:
+        return Pair(ours, theirs, Support.NONE)
+    says_much = len(set(ours.numbers)) > 1 or ours.choices or len(ours.answer) >= _LONG_ANSWER
+    return Pair(ours, theirs, Support.ANSWER if says_much else Support.WORDS)
 
 
 def may_be_one(pair: Pair) -> bool:
     """False where numbers, opposites, options or names speak against it; strict where no answer speaks for it."""
-    speaks_for = pair.answers is Agreement.AGREE and bool(pair.ours.numbers or pair.ours.choices)
-    return contradiction(pair.ours, pair.theirs, strictly=not speaks_for) is None
-
-
-def _pair(ours: Gist, theirs: Gist) -> Pair:
-    return Pair(ours, theirs, agreement(ours, theirs))
+    return contradiction(pair.ours, pair.theirs, strictly=pair.support is not Support.ANSWER) is None
 
 
 def score(pairs: Sequence[Pair], encoder: Encoder) -> Iterator[Likeness]:
@@ -77,9 +76,9 @@ def score(pairs: Sequence[Pair], encoder: Encoder) -> Iterator[Likeness]:
     texts = sorted({text for ours, theirs, _ in pairs for text in (ours.text, theirs.text)})
     places = {text: place for place, text in enumerate(texts)}
     vectors = encoder.encode(texts)
-    for ours, theirs, answers in pairs:
+    for ours, theirs, support in pairs:
         first, second = vectors[places[ours.text]], vectors[places[theirs.text]]
-        yield Likeness(ours, theirs, round(float(np.dot(first.astype(np.float64), second)), 3), answers)
+        yield Likeness(ours, theirs, round(float(np.dot(first.astype(np.float64), second)), 3), support)
 
 
 class _Place(NamedTuple):
@@ -132,7 +131,7 @@ class BenchmarkGists:
         for block in _blocks(queries, _BLOCK):
             gists = _long_enough(block, self._search)
             places = self._known.propose(gists, self._encoders.candidates.encode([gist.text for gist in gists]))
-            pairs = [_pair(gists[row], self._known.gists[place]) for row, place in places]
+            pairs = [pair_of(gists[row], self._known.gists[place]) for row, place in places]
             yield from score([pair for pair in pairs if may_be_one(pair)], self._encoders.decisions)
 
 
@@ -165,10 +164,10 @@ class _Kept:
         """Those of the next queries that repeat a keeper; the others become keepers."""
         vectors = self._encoders.candidates.encode([gist.text for gist in gists])
         known, among = self._known.gists, _earlier(vectors, self._config.search.min_candidate_cosine)
-        pairs = [(row, _pair(gists[row], known[place])) for row, place in self._known.propose(gists, vectors)]
-        pairs += [(row, _pair(gists[row], gists[place])) for row, place in among]
+        pairs = [(row, pair_of(gists[row], known[place])) for row, place in self._known.propose(gists, vectors)]
+        pairs += [(row, pair_of(gists[row], gists[place])) for row, place in among]
         pairs.sort(key=lambda each: each[0])  # and so a row meets its keepers before the earlier rows of its block
-        may_be = (pair for _, pair in pairs if pair.answers is not Agreement.DIFFER)
+        may_be = (pair for _, pair in pairs if pair.support is not Support.NONE)
         found = self._decide([pair for pair in may_be if may_be_one(pair)])
         stay = [row for row, gist in enumerate(gists) if gist.id not in found]
         self._known.add([gists[row] for row in stay], vectors[stay])
@@ -183,12 +182,9 @@ class _Kept:
         for like in score(pairs, self._encoders.decisions):
             best = found.get(like.ours.id)
             is_likest = best is None or like.cosine > best.cosine
-            if is_likest and like.theirs.id not in found and like.cosine >= self._limit(like.answers):
-                found[like.ours.id] = SemanticDuplicate(like.ours.id, like.theirs, like.cosine, like.answers)
+            if is_likest and like.theirs.id not in found and like.cosine >= self._config.min_cosine.of(like.support):
+                found[like.ours.id] = SemanticDuplicate(like.ours.id, like.theirs, like.cosine, like.support)
         return found
-
-    def _limit(self, answers: Agreement) -> float:
-        return self._config.min_cosine if answers is Agreement.AGREE else self._config.min_cosine_alone
 
 
 def _earlier(vectors: Vectors, min_cosine: float) -> Iterator[_Place]:

@@ -17,11 +17,11 @@ from tasks.filter.leaks import Leak
 from tasks.filter.reasons import DropReason
 from tasks.filter.semantic import BenchmarkGists, Encoders, Likeness, find_semantic_duplicates
 from tasks.filter.semantic_config import (
-    Agreement,
     SemanticDedupConfig,
     SemanticLeakPolicy,
     SemanticLeakSearch,
     SemanticSearch,
+    Support,
 )
 from tasks.filter.text import head
 from tasks.records import Query
@@ -36,7 +36,7 @@ class LeakSignal(Config):
     benchmark: str
     benchmark_id: str
     cosine: float
-    answers: Agreement
+    support: Support
     theirs: str
     ours: str
 
@@ -50,14 +50,14 @@ class LeakSignal(Config):
             benchmark=like.theirs.source,
             benchmark_id=like.theirs.id,
             cosine=like.cosine,
-            answers=like.answers,
+            support=like.support,
             theirs=like.theirs.text,
             ours=like.ours.text,
         )
 
     def leak(self) -> Leak:
         """The evidence of a drop."""
-        how = f"cosine {self.cosine:.3f}, numbers agree, answers {self.answers}"
+        how = f"cosine {self.cosine:.3f}, support: {self.support}"
         return Leak(
             self.benchmark, self.benchmark_id, DropReason.LEAK_SEMANTIC, self.cosine, how, self.theirs, self.ours
         )
@@ -72,7 +72,9 @@ def drop_semantic_duplicates(queries: Dataset, config: SemanticDedupConfig, out:
         if (each := found.get(query.id)) is None:
             out.keep(query)
         else:
-            told = f"repeats {each.keeper.id} of {each.keeper.source}: cosine {each.cosine:.3f}, answers {each.answers}"
+            told = (
+                f"repeats {each.keeper.id} of {each.keeper.source}: cosine {each.cosine:.3f}, support: {each.support}"
+            )
             texts = f"theirs: {head(each.keeper.text)!r}; ours: {head(query.prompt)!r}"
             out.drop(query, DropReason.SEMANTIC_DUPLICATE, f"{told}; {texts}")
     out.spend(cache_hits=kept.hits)
@@ -98,7 +100,7 @@ def drop_semantic_leaks(queries: Dataset, signals: Dataset, config: SemanticLeak
     leaks: dict[str, LeakSignal] = {}
     for signal in out.rows(signals, LeakSignal):
         first = leaks.get(signal.query_id)
-        if signal.cosine >= config.limit(signal.answers) and (first is None or signal.cosine > first.cosine):
+        if signal.cosine >= config.min_cosine.of(signal.support) and (first is None or signal.cosine > first.cosine):
             leaks[signal.query_id] = signal
     rows: list[Contamination] = []
     for query in out.rows(queries, Query):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 from tasks.filter.text import normalise, overlap, simplify, stem, user_texts, without_figures
@@ -64,6 +65,7 @@ _HIDDEN = {"half": "2", "halves": "2", "twice": "2", "double": "2", "doubled": "
 }  # fmt: skip
 _TOKEN = re.compile(r"\d+(?:\.\d+)?|[a-z]+")
 _DECIMALS = re.compile(r"\d+(?:\.\d+)?")
+_FRACTION_OR_DECIMAL = re.compile(r"-?\d{1,40}(?:\.\d{1,40}|/0*[1-9]\d{0,40})?", re.ASCII)
 _SAYS_NOTHING = frozenset({"1"})  # "one of them", "a", "1": rewordings drop and add it at will
 
 # Words of one line contradict those of another line of the same group: a question about one is none about the other.
@@ -243,8 +245,14 @@ def _answer(query: Query) -> str | None:
     given = query.answer
     if given is not None and query.choices and given.strip() in letters[: len(query.choices)]:
         given = query.choices[letters.index(given.strip())]
-    answer = plain(given).replace(" ", "") if given is not None else ""
+    answer = _as_fraction(plain(given).replace(" ", "")) if given is not None else ""
     return None if not answer or answer in _POOR_ANSWERS else answer
+
+
+def _as_fraction(answer: str) -> str:
+    """`0.5` and `2/4` as `1/2`; what is no number stays."""
+    is_number = _FRACTION_OR_DECIMAL.fullmatch(answer) is not None
+    return str(Fraction(answer)) if is_number else answer
 
 
 def contradiction(one: Gist, other: Gist, strictly: bool) -> str | None:
@@ -256,7 +264,7 @@ def contradiction(one: Gist, other: Gist, strictly: bool) -> str | None:
         return "other turns"
     if not same_numbers(one, other):
         return "other numbers"
-    if one.negated != other.negated:
+    if strictly and one.negated != other.negated:
         return "one is negated"
     if clash := _clash(one, other, strictly):
         return f"other {clash}"

@@ -47,7 +47,7 @@ def encoders(search: SemanticSearch) -> Encoders:
 def leaks_of(found: Iterable[Likeness]) -> dict[str, LeakSignal]:
     """The likest benchmark query of each that the default policy drops."""
     policy = SemanticLeakPolicy()
-    kept = [like for like in found if like.cosine >= policy.limit(like.answers)]
+    kept = [like for like in found if like.cosine >= policy.min_cosine.of(like.support)]
     return {like.ours.id: LeakSignal.of(like) for like in sorted(kept, key=lambda like: like.cosine)}
 
 
@@ -94,7 +94,7 @@ def test_planted_paraphrases_among_200_000_rows(search: SemanticSearch, encoders
 
 def test_planted_paraphrases_are_duplicates_of_their_originals(search: SemanticSearch, encoders: Encoders) -> None:
     world = make_world(num_benchmarks=36, num_leaks=30, num_others=60, seed=11)
-    config = SemanticDedupConfig(search=search, min_cosine=0.75)
+    config = SemanticDedupConfig(search=search, min_cosine=SemanticLeakPolicy().min_cosine)
     rows = [*world.benchmarks, *(query for query in world.queries if query.answer is not None)]
     found = {each.query_id: each.keeper.id for each in find_semantic_duplicates(rows, config, encoders)}
     paraphrases = {name: theirs for name, theirs in world.leaks.items() if name in ids(rows)}

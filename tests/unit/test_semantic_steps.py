@@ -16,12 +16,13 @@ from tasks.filter.leaks import Leak
 from tasks.filter.reasons import DropReason
 from tasks.filter.semantic import BenchmarkGists, Encoders, find_semantic_duplicates
 from tasks.filter.semantic_config import (
-    Agreement,
     EncoderConfig,
+    Limits,
     SemanticDedupConfig,
     SemanticLeakPolicy,
     SemanticLeakSearch,
     SemanticSearch,
+    Support,
 )
 from tasks.filter.semantic_steps import LeakSignal, drop_semantic_duplicates, drop_semantic_leaks, find_semantic_leaks
 from tasks.records import Domain, Message, Query
@@ -30,7 +31,13 @@ pytest.importorskip("faiss")
 # Without a model likeness is of words, which is enough to show what the steps do with it.
 WORDS = EncoderConfig(kind="hashed", dim=512)
 SEARCH = SemanticSearch(candidates=WORDS, decisions=WORDS, min_candidate_cosine=0.2)
-DEDUP = SemanticDedupConfig(search=SEARCH, min_cosine=0.5, min_cosine_alone=0.7)
+
+
+def limits(**changed: float) -> Limits:
+    return Limits.model_validate({"answer": 0.5, "numbers": 0.5, "words": 0.7, "none": 1.0} | changed)
+
+
+DEDUP = SemanticDedupConfig(search=SEARCH, min_cosine=limits(answer=0.5, words=0.7))
 TEXT = "Tom has 3 red apples and buys 14 more of them. How many apples has he?"
 TOLD = "Ann has 3 red apples and buys fourteen more of them. How many apples has she?"
 
@@ -68,7 +75,7 @@ def test_the_earlier_query_stays_and_only_keepers_keep_others_out() -> None:
     far = "Once Ann had 3 apples, all red, then she went and bought fourteen others of them. How many has she?"
     assert duplicates(ask("a", TEXT), ask("b", TOLD)) == {"b": "a"}
     assert duplicates(ask("b", TOLD), ask("a", TEXT)) == {"a": "b"}
-    strict = DEDUP.model_copy(update={"min_cosine": 0.62})
+    strict = DEDUP.model_copy(update={"min_cosine": limits(answer=0.62)})
     assert duplicates(ask("b", TOLD), ask("c", far), config=strict).keys() <= {"c"}
 
 
@@ -105,7 +112,7 @@ def test_code_has_no_answer_and_a_higher_bar() -> None:
         }
     )
     assert duplicates(theirs, ours) == {"b": "a"}
-    assert duplicates(theirs, ours, config=DEDUP.model_copy(update={"min_cosine_alone": 0.95})) == {}
+    assert duplicates(theirs, ours, config=DEDUP.model_copy(update={"min_cosine": limits(words=0.95)})) == {}
 
 
 def test_the_dedup_step_conserves_and_tells_both_texts(tmp_path: Path) -> None:
@@ -139,18 +146,16 @@ QUERIES = [
 
 def test_signals_are_stored_once_and_a_policy_judges_them(tmp_path: Path) -> None:
     signals = leak_signals(tmp_path / "find")
-    assert [(s.query_id, s.benchmark_id, s.answers) for s in signals] == [
-        ("same", "t", Agreement.AGREE),
-        ("mislabelled", "t", Agreement.DIFFER),
+    assert [(s.query_id, s.benchmark_id, s.support) for s in signals] == [
+        ("same", "t", Support.ANSWER),
+        ("mislabelled", "t", Support.NONE),
     ]
     for policy, expected in (
-        (SemanticLeakPolicy(min_cosine=0.5), {"same", "mislabelled"}),
-        (SemanticLeakPolicy(min_cosine=0.99), {"mislabelled"}),
-        (SemanticLeakPolicy(min_cosine=0.5, min_cosine_differing=1.0), {"same", "mislabelled"}),
+        (SemanticLeakPolicy(min_cosine=limits()), {"same", "mislabelled"}),
+        (SemanticLeakPolicy(min_cosine=limits(answer=0.99)), {"mislabelled"}),
+        (SemanticLeakPolicy(min_cosine=limits(none=0.9)), {"same", "mislabelled"}),
     ):
-        made = Made(
-            tmp_path / f"drop{policy.min_cosine}{policy.min_cosine_differing}", {"queries": QUERIES, "signals": signals}
-        )
+        made = Made(tmp_path / f"drop{len(expected)}{policy.min_cosine.none}", {"queries": QUERIES, "signals": signals})
         drop_semantic_leaks.inner(dataset("queries", 3), dataset("signals"), policy, made.out)
         made.out.check_conservation(3)
         rows = made.rows("contamination", Contamination)

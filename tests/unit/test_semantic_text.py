@@ -99,7 +99,7 @@ def test_options_are_compared_as_a_set_and_a_letter_is_its_option() -> None:
 def test_an_answer_that_says_little_is_none() -> None:
     given_ = ("Yes", "1", None, " 0.50 ", "$\\frac{1}{2}$")
     answers = [gist_of(ask("What?", answer=answer)).answer for answer in given_]
-    assert answers == [None, None, None, "0.5", "1/2"]
+    assert answers == [None, None, None, "1/2", "1/2"]
 
 
 def test_dialogs_are_one_text_and_need_equal_turns() -> None:
