@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from infra.config import Config
 from tasks.records import Domain
@@ -34,6 +34,12 @@ class ChoiceRewriteConfig(Config):
         default=3, ge=0, description="choice: longest answer in words that is no formula, so is compared as text"
     )
     prompt_version: int = Field(default=1, description="of the prompt, our own choice; raise it with any change of it")
+
+    @model_validator(mode="after")
+    def _has_answers(self) -> Self:
+        if others := sorted(set(self.domains) - {Domain.MATH, Domain.SCIENCE}):
+            raise ValueError(f"{', '.join(others)}: only answers of math and science can be compared; leave them out")
+        return self
 
 
 class RewriteCheck(Config):

@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     path = tmp_path_factory.mktemp("model") / "small"
     texts = [text for n in range(40) for text in (dialog(n).messages[0]["content"], dialog(n).text)]
-    tokenizer = TokenizerConfig(vocab_size=320)
+    tokenizer = TokenizerConfig(vocab_size=288)
     small = SmallModelConfig(
         hidden_size=64, num_layers=2, num_heads=2, num_kv_heads=2, intermediate_size=128, max_length=256,
         initializer_range=0.06, tokenizer=tokenizer,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from pydantic import ValidationError
 
 from infra.artifacts import Drop
 from infra.runtime import Endpoint, Runtime
@@ -214,6 +215,12 @@ def test_the_step_rewrites_what_it_can_and_keeps_the_rest(tmp_path: Path, monkey
     batched = run(tmp_path / "batched", config())
     assert batched.bytes_of("kept") == tables.bytes_of("kept")
     assert batched.bytes_of("rewrites") == tables.bytes_of("rewrites")
+
+
+def test_domains_without_answers_to_compare_are_refused() -> None:
+    models = {"rewriter": RewriterConfig(model="m", role="r"), "answerer": RewriterConfig(model="m", role="r")}
+    with pytest.raises(ValidationError, match="chat: only answers of math and science"):
+        ChoiceRewriteConfig.model_validate({**models, "domains": ("math", "chat")})
 
 
 def test_what_cannot_be_rewritten_may_be_dropped_with_its_reason(tmp_path: Path) -> None:

@@ -194,6 +194,26 @@ def test_no_ruling_rests_on_the_batch_that_a_query_is_in(tmp_path: Path, monkeyp
     assert whole.out.funnel["sums"]["label_unresolved"] == 5
 
 
+def test_no_more_than_a_batch_is_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "BATCH_QUERIES", 4)
+    queries = [sum_query(n) for n in range(30)]
+    responses = [response for query in queries for response in responses_to(query, [query.answer or ""])]
+    tables = Tables(tmp_path, queries=queries, responses=responses)
+    read, held, rows = [0], [0], tables.out.rows
+
+    def counted(dataset: Dataset, model: Any) -> Any:
+        for row in rows(dataset, model):
+            read[0] += isinstance(row, Query)
+            held.append(read[0] - tables.out.rows_kept)
+            yield row
+
+    tables.out.rows = counted  # type: ignore[method-assign]
+    verify_labels.inner(tables.sets["queries"], tables.sets["responses"], CHECK, tables.out, RUNTIME)
+    tables.finish()
+    assert tables.out.rows_kept == 30
+    assert max(held) <= 4
+
+
 def test_an_alternative_label_is_as_right_and_goes_with_a_label_that_is_wrong(tmp_path: Path) -> None:
     """2 · (n + 5) is what the arbiter says: 12 and 14."""
     kept_label = sum_query(1, answer="7", alternatives=("8", "12"))
