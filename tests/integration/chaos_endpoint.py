@@ -35,7 +35,7 @@ class Fault(StrEnum):
 
 # Of a hundred attempts; the rest goes well.
 SHARES = {
-    Fault.TOO_MANY: 10, Fault.ERROR: 8, Fault.GARBAGE: 4, Fault.TRUNCATED: 3, Fault.KILLED: 2, Fault.TOO_LATE: 3,
+    Fault.TOO_MANY: 10, Fault.ERROR: 8, Fault.GARBAGE: 5, Fault.TRUNCATED: 3, Fault.KILLED: 2, Fault.TOO_LATE: 2,
     Fault.SPIKE: 5,
 }  # fmt: skip
 UNCHARGED = frozenset({Fault.TOO_MANY, Fault.ERROR})
@@ -110,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault in {Fault.TRUNCATED, Fault.KILLED}:
             self._break_off(payload, is_reset=fault is Fault.KILLED)
         else:
-            time.sleep({Fault.SPIKE: 0.25, Fault.TOO_LATE: self.server.too_late_s}.get(fault, 0.01))
+            time.sleep({Fault.SPIKE: 0.15, Fault.TOO_LATE: self.server.too_late_s}.get(fault, 0.01))
             if fault is not Fault.TOO_LATE:
                 with self.server.lock:
                     self.server.delivered[question] += 1
@@ -148,7 +148,7 @@ def _completion(question: str) -> dict[str, Any]:
 
 
 @contextmanager
-def chaos(too_late_s: float = 3.0) -> Iterator[ChaosEndpoint]:
+def chaos(too_late_s: float = 2.0) -> Iterator[ChaosEndpoint]:
     """Serve on a free port of loopback."""
     server = ChaosEndpoint(too_late_s)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)

@@ -33,7 +33,7 @@ IN_FLIGHT = 8
 SETTINGS: dict[str, Any] = {
     "max_concurrency": IN_FLIGHT,
     "max_attempts": 12,
-    "timeout_s": 1.5,
+    "timeout_s": 1.0,
     "usd_per_million_prompt_tokens": 1.0,
     "usd_per_million_completion_tokens": 10.0,
     "budget_account": "chaos",
