@@ -59,7 +59,7 @@ def read(hub: FakeHub, *configs: dict[str, Any], **environment: str) -> list[dic
     home = hub.folder.parent / f"home-{len(hub.asked)}"
     env = child_environment() | {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0"} | environment
     command = [sys.executable, "-c", READ, json.dumps(configs)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     made: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
     return made
@@ -82,6 +82,24 @@ def test_rows_are_read_over_http_and_a_moved_branch_is_another_input(hub: FakeHu
     assert moved["raw"]["digest"] != main["raw"]["digest"]
     assert moved["raw"]["digest"] == pinned["raw"]["digest"]
     assert (moved["ids"], pinned["ids"]) == (main["ids"], main["ids"][:5])
+
+
+def test_a_plan_looks_the_commit_up_and_says_when_it_cannot(hub: FakeHub) -> None:
+    source = f'[{{ hub = "{NAME}", subset = "small", name = "questions", adapter = "gsm8k", license = "MIT" }}]'
+    command = [sys.executable, "-m", "flows.cli", "plan", "smoke", "--set", f"ingest.sources={source}", "--json"]
+    env = child_environment() | {"HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0", "COLUMNS": "200"}
+    env |= {"HF_HOME": str(hub.folder.parent / "home")}
+    command += ["--store", str(hub.folder.parent / "store")]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    steps = {line["label"]: line["state"] for line in json.loads(done.stdout)}
+    assert steps["ingest questions"] == "miss"
+    assert f"GET /api/datasets/{NAME}/revision/main" in hub.asked
+
+    env["HF_HUB_OFFLINE"] = "1"
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 1
+    assert "unset HF_HUB_OFFLINE, or download its files and name one under `file`" in " ".join(done.stderr.split())
 
 
 def test_broken_connections_and_a_busy_hub_lose_nothing(hub: FakeHub) -> None:

@@ -10,12 +10,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from infra.artifacts import Raw
+from infra.output import Output
+from infra.rows import read_shard
 from tasks.ingest import hub
 from tasks.ingest.config import SourceConfig
 from tasks.ingest.conversion import Converted, Unread, convert_rows
 from tasks.ingest.hub import HubError, commit_of, hub_raw, read_hub
 from tasks.ingest.native import plain, read_rows
 from tasks.ingest.origin import OriginConfig
+from tasks.ingest.steps import ingest_source
+from tasks.records import Query
 
 COMMIT = "c" * 40
 NUM_ROWS = 1300
@@ -232,6 +237,23 @@ def test_rows_that_are_not_wanted_have_a_reason_and_no_adapter_sees_them() -> No
         "source is 'None'; only olympiads|aops.*",
     ]
     assert len({each.query.id for each in found}) == 4
+
+
+@pytest.mark.parametrize("shard_rows", [500, 50_000])
+def test_a_stream_becomes_shards_and_every_row_is_accounted_for(
+    folder: Path, out: Output, monkeypatch: pytest.MonkeyPatch, shard_rows: int
+) -> None:
+    monkeypatch.setattr("infra.output.SHARD_ROWS", shard_rows)
+    fields = {"subset": "lines", "without": {"question": "1.*"}}
+    config = SourceConfig(name="toy", hub="owner/name", adapter="gsm8k", license="MIT", **fields)
+    ingest_source.inner(Raw(name="toy", digest="d", uri=str(folder)), config, out)
+    out.check_conservation(out.rows_in)
+    dropped = sum(str(number).startswith("1") for number in range(NUM_ROWS))
+    assert out.sorted_funnel() == {"toy": {"kept": NUM_ROWS - dropped, "not_selected": dropped}}
+    files = [file for file in out.finish(is_dataset=True) if file.path.startswith("kept-")]
+    assert len(files) == -(-(NUM_ROWS - dropped) // shard_rows)
+    asked = [query.prompt for file in files for query in read_shard(out.store.local_file(file), Query)]
+    assert asked == [f"{number}?" for number in range(NUM_ROWS) if not str(number).startswith("1")]
 
 
 def test_plain_is_the_same_twice() -> None:
