@@ -72,7 +72,12 @@ def test_sixteen_samples_wait_for_the_eight_that_are_asked(tmp_path: Path) -> No
 
 def test_when_the_asker_leaves_whoever_waited_asks(tmp_path: Path) -> None:
     cache = new_cache(tmp_path)
-    with serve(lambda body, number: echo(body, number)._replace(delay_s=0.2 if number else 0.0)) as fake:
+
+    def script(body: dict[str, Any], number: int) -> Scripted:
+        is_leavers = body["messages"][0]["content"] == "a" and number < 2
+        return echo(body, number)._replace(delay_s=3.0 if is_leavers else 0.0)
+
+    with serve(script) as fake:
         leaver = new_client(cache, fake.url).complete_all([ask("z"), ask("a")])
         next(leaver)
         while len(fake.bodies) < 2:
