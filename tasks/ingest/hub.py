@@ -111,25 +111,29 @@ def _patiently(ask: Callable[[], Found], name: str) -> Found:
 
 def _may_pass(error: Exception) -> bool:
     """Whether the same request may succeed a little later."""
-    import httpx
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError
 
-    if isinstance(error, OfflineModeIsEnabled | FileNotFoundError):
+    if _is_offline() or isinstance(error, FileNotFoundError):
         return False
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code if error.response is not None else 500
         return status in {408, 429} or status >= 500
-    return isinstance(error, httpx.TransportError | ConnectionError | TimeoutError)
+    # The base of its errors is that of the HTTP client that it uses: httpx in some versions, httpx2 in others.
+    return isinstance(error, HfHubHTTPError.__bases__[0] | ConnectionError | TimeoutError)
+
+
+def _is_offline() -> bool:
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
 
 
 def _told(error: Exception, name: str) -> Exception:
     """The error as people need it. One that is not of the hub's goes on as it is."""
     if isinstance(error, HubError):
         return error
-    text = f"data set {name}: {_cause(error)}; {_remedy(error)}"
-    return HubError(
-        f"{text} ({type(error).__name__}: {str(error).strip().splitlines()[0][:300] if str(error) else ''})"
-    )
+    said = str(error).strip().partition("\n")[0][:300]
+    return HubError(f"data set {name}: {_cause(error)}; {_remedy(error)} ({type(error).__name__}: {said})")
 
 
 def _cause(error: Exception) -> str:
@@ -141,7 +145,7 @@ def _cause(error: Exception) -> str:
         return "it has no such revision"
     if _is_absent(error):
         return "the hub has no data set of that name, or you may not see it"
-    if isinstance(error, OSError) or _may_pass(error):
+    if _is_away(error):
         return "the hub cannot be reached"
     return "it cannot be read"
 
@@ -156,15 +160,22 @@ def _remedy(error: Exception) -> str:
         return "give a commit or a branch that it has under `revision`"
     if _is_absent(error):
         return f"check `hub` for a typo, set HF_TOKEN if it is private, {raw}"
-    if isinstance(error, errors.OfflineModeIsEnabled):
+    if _is_offline():
         return f"unset HF_HUB_OFFLINE, {raw}"
-    if isinstance(error, OSError) or _may_pass(error):
+    if _is_away(error):
         return f"check the network (and HF_ENDPOINT, if you set it), give a commit as `revision`, {raw}"
     return f"check `subset`, `split` and `files`, {raw}"
 
 
 def _is_absent(error: Exception) -> bool:
     from datasets.exceptions import DatasetNotFoundError
-    from huggingface_hub.errors import RepositoryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
+    if isinstance(error, HfHubHTTPError) and error.response is not None and error.response.status_code in {401, 403}:
+        return True
     return isinstance(error, RepositoryNotFoundError | DatasetNotFoundError)
+
+
+def _is_away(error: Exception) -> bool:
+    is_missing = isinstance(error, FileNotFoundError)  # a file of the data set, not the hub
+    return _may_pass(error) or (isinstance(error, OSError) and not is_missing)

@@ -73,7 +73,7 @@ def _map(raw: Path, folder: Path) -> Iterator[Path]:
         solution, _, answer = row["answer"].rpartition("####")
         return {"answer": answer.replace(",", "").strip(), "solution": solution.strip()}
 
-    rows.map(convert, load_from_cache_file=False).to_parquet(str(folder / "rows.parquet"), compression="zstd")
+    rows.map(convert, load_from_cache_file=False).to_parquet(str(folder / "rows.parquet"))
     return iter([folder / "rows.parquet"])
 
 

@@ -1,14 +1,15 @@
 """Data sets as `datasets` streams them, from local folders of the hub's layout; what names them; and their errors."""
 
+import importlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from huggingface_hub.errors import HfHubHTTPError
 
 from infra.artifacts import Raw
 from infra.output import Output
@@ -22,6 +23,8 @@ from tasks.ingest.origin import OriginConfig
 from tasks.ingest.steps import ingest_source
 from tasks.records import Query
 
+# The HTTP client whose errors the hub's own client raises: httpx in some versions, httpx2 in others.
+http = importlib.import_module(HfHubHTTPError.__bases__[0].__module__)
 COMMIT = "c" * 40
 NUM_ROWS = 1300
 
@@ -79,6 +82,12 @@ def test_the_hub_a_download_and_json_lines_make_the_same_queries(tmp_path: Path)
     assert streamed == downloaded == lines
 
 
+@pytest.fixture(autouse=True)
+def _online(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the environment says: no test here reaches the hub."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+
+
 class Breaking:
     """A stream that breaks with an error after a few batches, as often as told."""
 
@@ -107,7 +116,7 @@ def breaks(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
 
 
 def test_a_broken_connection_loses_and_repeats_no_row(folder: Path, breaks: list[Exception]) -> None:
-    breaks += [ConnectionResetError("reset"), httpx.ReadTimeout("slow"), httpx.RemoteProtocolError("cut")]
+    breaks += [ConnectionResetError("reset"), http.ReadTimeout("slow"), http.RemoteProtocolError("cut")]
     rows = list(read_hub(of_hub(subset="lines"), str(folder)))
     assert breaks == []
     assert [row["question"] for row in rows] == [f"{number}?" for number in range(NUM_ROWS)]
@@ -118,7 +127,7 @@ def test_a_hub_that_stays_away_is_told(folder: Path, monkeypatch: pytest.MonkeyP
 
     def away(*_: object) -> None:
         tries.append(1)
-        raise httpx.ConnectError("no route")
+        raise http.ConnectError("no route")
 
     monkeypatch.setattr(hub, "_open", away)
     monkeypatch.setattr(hub, "FIRST_WAIT_S", 0.0)
@@ -149,7 +158,7 @@ def test_unknown_subsets_splits_and_files_are_told(folder: Path) -> None:
 def refused(name: str, status: int = 404) -> Exception:
     from huggingface_hub import errors
 
-    response = httpx.Response(status, request=httpx.Request("GET", "https://example.org"))
+    response = http.Response(status, request=http.Request("GET", "https://example.org"))
     error: Exception = getattr(errors, name)("told by the hub", response=response)
     return error
 
@@ -184,7 +193,7 @@ def test_what_names_the_rows_makes_the_digest(answers: list[Any]) -> None:
 
 
 def test_a_busy_hub_is_asked_again(answers: list[Any]) -> None:
-    answers += [COMMIT, refused("HfHubHTTPError", 503), refused("HfHubHTTPError", 429), httpx.ConnectTimeout("slow")]
+    answers += [COMMIT, refused("HfHubHTTPError", 503), refused("HfHubHTTPError", 429), http.ConnectTimeout("slow")]
     assert commit_of("owner/name", "main") == COMMIT
 
 
@@ -193,21 +202,23 @@ def test_a_busy_hub_is_asked_again(answers: list[Any]) -> None:
     [
         ("GatedRepoError", "it is gated; accept its terms .* and set HF_TOKEN, or download"),
         ("RepositoryNotFoundError", "no data set of that name, .*; check `hub` for a typo, set HF_TOKEN"),
+        ("HfHubHTTPError", "or you may not see it; .* set HF_TOKEN"),
         ("RevisionNotFoundError", "it has no such revision; give a commit or a branch"),
     ],
 )
 def test_refusals_are_told_with_their_remedy(answers: list[Any], error: str, told: str) -> None:
-    answers.append(refused(error))
+    answers.append(refused(error, 403))
     with pytest.raises(HubError, match=f"data set owner/name@main: .*{told}"):
         commit_of("owner/name", "main")
 
 
-def test_without_network_the_error_says_so(answers: list[Any]) -> None:
+def test_without_network_the_error_says_so(answers: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub.errors import OfflineModeIsEnabled
 
-    answers += [httpx.ConnectError("no route")] * 9
+    answers += [http.ConnectError("no route")] * 9
     with pytest.raises(HubError, match=r"cannot be reached; check the network .*give a commit as `revision`"):
         commit_of("owner/name", "main")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     answers.append(OfflineModeIsEnabled("HF_HUB_OFFLINE=1"))
     with pytest.raises(HubError, match="unset HF_HUB_OFFLINE, or download"):
         commit_of("owner/name", "main")
