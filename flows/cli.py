@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import typer
 
-from flows.commands import grade, running, sandbox, stack, tracing, upkeep
+from flows.commands import grade, running, sandbox, sources, stack, tracing, upkeep
 from flows.commands.options import errors
 from infra.config import ConfigError
 
@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Public questions → curated data → SFT → two-stage GRPO → benchmark scores.",
 )
-for group in (running, tracing, grade, stack, upkeep, sandbox):
+for group in (running, tracing, sources, grade, stack, upkeep, sandbox):
     app.add_typer(group.app)
 
 

@@ -138,18 +138,24 @@ def drops(store: Store, manifests: dict[str, Manifest]) -> dict[str, str]:
 
 
 def _drops(store: Store, manifests: dict[str, Manifest]) -> Iterator[Drop]:
-    for step in ("apply-rules", "drop-duplicates", "decontaminate", "verify-labels", "select-samples"):
+    for step in CURATION:
         for file in manifests[step].files:
             if file.path.startswith("dropped-"):
                 yield from read_shard(store.local_file(file), Drop)
 
 
+CURATION = (
+    "apply-rules", "drop-duplicates", "judge-queries", "rewrite-choices", "decontaminate", "verify-labels",
+    "select-samples",
+)  # fmt: skip
 EXPECTED = {
     BlemishKind.EXACT_DUPLICATE: {"duplicate"},
     BlemishKind.URL: {"url"},
     BlemishKind.IMAGE: {"image"},
     BlemishKind.PROOF: {"proof"},
     BlemishKind.MULTI_PART: {"multi_part"},
+    BlemishKind.INCOMPLETE: {"incomplete", "judged_invalid"},  # a rule sees most, the judges the rest
+    BlemishKind.UNCLEAR: {"judged_invalid"},
     BlemishKind.NO_TESTS: {"tests_missing"},
     BlemishKind.FAILING_REFERENCE: {"reference_fails"},
 }
@@ -176,6 +182,32 @@ def test_no_template_near_pair_loses_a_row_as_a_duplicate(ids: dict[RowRef, str]
     assert pairs
     lost = [row for pair in pairs for row in pair if "duplicate" in drops.get(ids[row], "")]
     assert lost == []
+
+
+def test_the_judges_drop_no_clear_query(ids: dict[RowRef, str], drops: dict[str, str]) -> None:
+    truth = make_corpus(_corpus_config()).truth
+    lost = [ref for ref, name in ids.items() if drops.get(name, "").startswith("judge")]
+    assert {truth.blemishes[ref].kind for ref in lost if ref in truth.blemishes} <= {
+        BlemishKind.UNCLEAR, BlemishKind.INCOMPLETE,
+    }  # fmt: skip
+    assert [ref for ref in lost if ref not in truth.blemishes] == []
+
+
+def test_multiple_choice_becomes_fill_in_where_it_can_be_asked_without_options(
+    store: Store, manifests: dict[str, Manifest], ids: dict[RowRef, str]
+) -> None:
+    truth = make_corpus(_corpus_config()).truth
+    rewritten = store.reference(manifests["rewrite-choices"])
+    assert isinstance(rewritten, Dataset)
+    after = {query.id: query for query in store.rows(rewritten, Query)}
+    bound = {ids[blemish.row] for blemish in truth.of_kind(BlemishKind.BOUND_CHOICE)}
+    asked = [after[name] for ref, name in ids.items() if ref.file == "mmlu_science_val.jsonl"]
+    assert {query.id for query in asked if query.choices} == bound
+    for query in asked:
+        if not query.choices:
+            old = query.meta["rewritten_from"]
+            assert query.answer == old["choices"]["ABCD".index(old["answer"])]
+            assert not query.prompt.endswith(tuple(old["choices"]))
 
 
 def test_wrong_labels_are_mended_and_right_ones_left(
