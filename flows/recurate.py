@@ -36,11 +36,22 @@ class Recurated(NamedTuple):
 @phase
 def recurate(recipe: Recipe, runtime: Runtime, announce: Announce = True) -> Recurated:
     """Curate the recipe's sources as they are today. Rows seen before cost nothing: their answers are in the cache."""
-    curated = curate(recipe, runtime)
     run = require_run()
+    recipe = _with_keepers(recipe, last_version(run.store, recipe.name))
+    curated = curate(recipe, runtime)
     if not run.planning:
         _publish(run, curated, recipe, announce)
     return Recurated(queries=curated.queries, samples=curated.samples)
+
+
+def _with_keepers(recipe: Recipe, before: DataVersion | None) -> Recipe:
+    """The recipe by which queries of the version that stands win over new copies of theirs, whatever their source.
+
+    It is this recipe that the event carries, so that whoever trains makes the very rows that were published.
+    """
+    if before is None or recipe.filter.keepers is not None:
+        return recipe
+    return recipe.model_copy(update={"filter": recipe.filter.model_copy(update={"keepers": before.queries})})
 
 
 def _publish(run: Run, curated: Curated, recipe: Recipe, announce: bool) -> None:

@@ -12,7 +12,7 @@ import pytest
 import flows.recurate
 from flows.curate import Curated
 from flows.recipe import Recipe, load_recipe
-from flows.recurate import PUBLISHED, _publish
+from flows.recurate import PUBLISHED, _publish, _with_keepers
 from infra.artifacts import Dataset
 from infra.data_versions import last_version
 from infra.run import Run, active
@@ -103,3 +103,19 @@ def test_a_version_of_the_command_line_is_told_by_the_next_scheduled_run(
 def test_nobody_is_told_where_nobody_asked(run: Run, events: FakeEvents, recipe: Recipe) -> None:
     _publish(run, curated("a"), recipe, announce=False)
     assert events.told == []
+
+
+def test_queries_of_the_version_that_stands_are_the_keepers_of_the_next(
+    run: Run, events: FakeEvents, recipe: Recipe
+) -> None:
+    assert _with_keepers(recipe, last_version(run.store, "smoke")) == recipe
+    _publish(run, curated("a"), recipe, announce=False)
+    version = last_version(run.store, "smoke")
+    assert version is not None
+    assert _with_keepers(recipe, version).filter.keepers == version.queries
+
+
+def test_keepers_that_a_recipe_names_stay(run: Run, events: FakeEvents, recipe: Recipe) -> None:
+    _publish(run, curated("a"), recipe, announce=False)
+    chosen = recipe.model_copy(update={"filter": recipe.filter.model_copy(update={"keepers": "verify-labels/abc123"})})
+    assert _with_keepers(chosen, last_version(run.store, "smoke")) == chosen
