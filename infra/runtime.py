@@ -210,7 +210,7 @@ class SandboxRuntime(Config):
         description="local: without bubblewrap fall back to weaker jails, not refuse; for trusted programs",
     )
     slots: int = Field(default=2, ge=1, description="programs at a time")
-    image: str = Field(default="posttrain/sandbox:0.3.0", description="docker: image of docker/sandbox.Dockerfile")
+    image: str = Field(default="posttrain/sandbox:0.4.0", description="docker: image of docker/sandbox.Dockerfile")
     hosts: tuple[str, ...] = Field(default=(), description="service: `http://host:port` of each, or of their balancer")
     token_env: str | None = Field(default=None, description="service: environment variable that holds the token")
 

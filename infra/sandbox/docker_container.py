@@ -32,7 +32,7 @@ _NUM_FILES = 10_000  # empty ones take no space, but a long time to delete
 class DockerConfig(Config):
     """Containers in which programs run. What one program may use is in `Limits`; these are the walls around them."""
 
-    image: str = Field(default="posttrain/sandbox:0.3.0", description="made from docker/sandbox.Dockerfile")
+    image: str = Field(default="posttrain/sandbox:0.4.0", description="made from docker/sandbox.Dockerfile")
     engine: str | None = Field(default=None, description="address of the engine; None: as the docker command does")
     num_slots: int = Field(default=2, ge=1, description="containers, and so programs at a time")
     memory_bytes: int = Field(default=2048 * MIB, ge=64 * MIB, description="of all processes and files of a container")

@@ -150,7 +150,7 @@ def test_a_process_starts_where_it_is_told(tmp_path: Path) -> None:
 
 def test_a_cpu_container_by_default() -> None:
     settings = container_settings("docker-cpu")
-    assert settings["image"] == "posttrain/orchestrator:0.3.0"
+    assert settings["image"] == "posttrain/orchestrator:0.4.0"
     assert settings["command"] == "prefect flow-run execute"
     assert settings["volumes"] == ["posttrain-scratch:/var/lib/posttrain"]
     assert settings["auto_remove"] is True
