@@ -1,5 +1,5 @@
 # The workers of the pools `gpu-rollout` and `gpu-train`: vLLM on CUDA, torch and DeepSpeed.
-#   docker build -f docker/gpu-worker.Dockerfile -t posttrain/gpu-worker:0.3.0 .
+#   docker build -f docker/gpu-worker.Dockerfile -t posttrain/gpu-worker:0.4.0 .
 # torch 2.13 brings CUDA 13.0, so the base has the same; `devel`, because DeepSpeed and vLLM compile kernels at first use.
 # A tag can move; `docker buildx imagetools inspect TAG` prints the digest that pins it: --build-arg BASE=TAG@sha256:…
 ARG BASE=nvidia/cuda:13.0.2-devel-ubuntu24.04
@@ -27,7 +27,7 @@ COPY deployments deployments
 RUN /opt/uv/bin/uv pip install --no-cache --no-deps --python /opt/posttrain/bin/python --editable .
 
 FROM ${BASE}
-ARG VERSION=0.3.0
+ARG VERSION=0.4.0
 LABEL org.opencontainers.image.title="posttrain GPU worker" \
       org.opencontainers.image.description="Rollouts with vLLM and training with DeepSpeed on CUDA" \
       org.opencontainers.image.version="${VERSION}" \

@@ -1,5 +1,5 @@
 # Prefect server, MLflow server, and the workers of the pools `cpu` and `llm`: one image, and the command says which.
-#   docker build -f docker/orchestrator.Dockerfile -t posttrain/orchestrator:0.3.0 .
+#   docker build -f docker/orchestrator.Dockerfile -t posttrain/orchestrator:0.4.0 .
 # A tag can move; `docker buildx imagetools inspect TAG` prints the digest that pins it: --build-arg BASE=TAG@sha256:…
 ARG BASE=python:3.11.14-slim-bookworm
 
@@ -21,7 +21,7 @@ COPY deployments deployments
 RUN /opt/uv/bin/uv pip install --no-cache --no-deps --python /opt/posttrain/bin/python --editable .
 
 FROM ${BASE}
-ARG VERSION=0.3.0
+ARG VERSION=0.4.0
 LABEL org.opencontainers.image.title="posttrain orchestrator" \
       org.opencontainers.image.description="Prefect server, MLflow server and the workers that need no GPU" \
       org.opencontainers.image.version="${VERSION}" \

@@ -1,12 +1,12 @@
 # Where a stranger's program runs: Python and a C++ compiler, nothing of ours, no network.
-#   docker build -f docker/sandbox.Dockerfile -t posttrain/sandbox:0.3.0 docker
+#   docker build -f docker/sandbox.Dockerfile -t posttrain/sandbox:0.4.0 docker
 #   docker run --rm --network none --read-only --tmpfs /tmp:rw,exec,mode=1777,size=64m --cap-drop ALL \
-#     --security-opt no-new-privileges --pids-limit 64 --memory 1g posttrain/sandbox:0.3.0 python3 PROGRAM
+#     --security-opt no-new-privileges --pids-limit 64 --memory 1g posttrain/sandbox:0.4.0 python3 PROGRAM
 # A tag can move; `docker buildx imagetools inspect TAG` prints the digest that pins it: --build-arg BASE=TAG@sha256:…
 ARG BASE=debian:bookworm-20251229-slim
 
 FROM ${BASE}
-ARG VERSION=0.3.0
+ARG VERSION=0.4.0
 LABEL org.opencontainers.image.title="posttrain sandbox" \
       org.opencontainers.image.description="Python and g++ for graded programs" \
       org.opencontainers.image.version="${VERSION}" \
