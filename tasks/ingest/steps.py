@@ -11,7 +11,7 @@ from tasks.procedural.config import CorpusConfig
 from tasks.records import Query
 
 
-@step(version=1, produces=Folder)
+@step(version=2, produces=Folder)
 def generate_corpus(config: CorpusConfig, out: Output) -> None:
     """Make the raw files of the procedural world: `raw/*.jsonl` and `benchmarks/*.jsonl`."""
     from tasks.procedural.corpus import make_corpus, write_raw
