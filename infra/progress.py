@@ -30,6 +30,11 @@ def announce(phase: str, label: str, outcome: str) -> None:
     console.print(f"{phase:<14} {label:<28} {outcome}", highlight=False)
 
 
+def tell(line: str) -> None:
+    """One line about what comes, such as what it will cost."""
+    console.print(f"  {line}", highlight=False, markup=False)
+
+
 @contextmanager
 def progress_bar(label: str, total: int | None) -> Iterator[Progress]:
     """Show progress towards `total` (None: unknown) while the block runs."""

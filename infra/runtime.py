@@ -78,11 +78,14 @@ class Endpoint(Config):
     )
     batch_poll_s: float = Field(default=30.0, gt=0, description="seconds between two looks at a batch")
 
+    @property
+    def costs_money(self) -> bool:
+        """Whether a token has a price."""
+        return bool(self.usd_per_million_prompt_tokens or self.usd_per_million_completion_tokens)
+
     @model_validator(mode="after")
     def _budget_binds(self) -> Self:
-        if self.budget_usd is not None and not (
-            self.usd_per_million_prompt_tokens or self.usd_per_million_completion_tokens
-        ):
+        if self.budget_usd is not None and not self.costs_money:
             raise ValueError(
                 "budget_usd would never be reached, since both prices are 0; set usd_per_million_prompt_tokens and "
                 "usd_per_million_completion_tokens"
@@ -241,7 +244,7 @@ class Runtime(Config):
     endpoints: dict[str, Endpoint] = Field(default={}, description="role (teacher, arbiter, judge, …) → endpoint")
     training: TrainingRuntime = TrainingRuntime()
     rollout: RolloutRuntime = RolloutRuntime()
-    verifier_processes: int = Field(default=2, ge=1, description="processes that run math_verify")
+    verifier_processes: int = Field(default=2, ge=1, description="processes of CPU work: math_verify and the filters")
     sandbox: SandboxRuntime = SandboxRuntime()
     stack: StackRuntime = StackRuntime()
 

@@ -8,6 +8,7 @@ from infra.chat import Answered, ChatRequest
 from infra.config import ConfigError
 from infra.llm import LlmClient
 from infra.output import Output
+from infra.progress import tell
 from infra.runtime import Runtime
 
 STAND_IN = "stand-in"
@@ -33,11 +34,13 @@ def open_role(out: Output, runtime: Runtime, role: str, model: str) -> LlmClient
 
 
 def ask_all(out: Output, client: LlmClient, requests: Sequence[ChatRequest]) -> Iterator[Answered]:
-    """Samples as they arrive, with progress shown and the cost counted.
+    """Samples as they arrive, with progress shown and the cost counted; what costs money is estimated before.
 
     Raises:
         EndpointError: see `LlmClient.complete_all`; what arrived before is kept and counted.
     """
+    if client.endpoint.costs_money and (estimate := client.estimate(requests)).to_ask:
+        tell(str(estimate))
     with out.progress(sum(request.num_samples for request in requests), client.role) as bar:
         try:
             for answered in client.complete_all(requests):

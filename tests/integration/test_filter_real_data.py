@@ -100,7 +100,7 @@ def test_known_duplicates_go(filtered: Filtered) -> None:
     assert funnel["amc_rllm"] == {"kept": 83}
     assert funnel["tulu_eval_instances"]["duplicate"] == 213
     near = sum(counts.get("near_duplicate", 0) for counts in funnel.values())
-    assert 15 <= near <= 40  # each of them read: the same questions, spaced, spelt or set otherwise
+    assert 15 <= near <= 40  # of those read, all are the same questions, spaced, spelt or set otherwise
 
 
 @real

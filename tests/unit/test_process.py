@@ -43,7 +43,7 @@ def _eventually(condition: Callable[[], bool], timeout_s: float = 20.0) -> bool:
 def _alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 

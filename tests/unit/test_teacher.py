@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import tasks.generation.roles
 from infra.config import ConfigError
 from infra.output import Output, Resources
 from infra.runtime import Endpoint, Runtime
@@ -65,6 +66,19 @@ def test_more_samples_keep_the_first_ones_at_no_cost(out: Output, runtime: Runti
     assert eight[:4] == four
     assert out.cost.cache_hits == 4
     assert len({r.text for r in eight}) > 1
+
+
+def test_what_costs_money_is_estimated_before_it_is_asked(out: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    prices = {"usd_per_million_prompt_tokens": 1.0, "usd_per_million_completion_tokens": 10.0}
+    paid = Runtime(endpoints={"teacher": Endpoint(base_url="stand-in", **prices)})
+    told: list[str] = []
+    monkeypatch.setattr(tasks.generation.roles, "tell", told.append)
+    for num_samples in (2, 2, 3):
+        list(teacher_responses([Ask(query(1), num_samples)], TEACHER, out, paid))
+    first, second = told  # nothing is told where the cache has all
+    assert "0 samples are there, 2 to ask, at most " in first
+    assert "2 samples are there, 1 to ask, at most " in second
+    assert "$" in first or "USD" in first
 
 
 def test_a_real_model_is_never_played_by_the_script(out: Output, runtime: Runtime) -> None:
