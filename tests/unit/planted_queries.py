@@ -1,5 +1,6 @@
 """Queries with planted copies and planted twins. A copy asks the same in other clothes and is to go; a twin has the
-same words but another number, sign or role, and is to stay. The courtesies and misspellings are of the kinds that the filters take for nothing."""
+same words but another number, sign or role, and is to stay. The courtesies and misspellings are of the kinds that the
+filters take for nothing."""
 
 from __future__ import annotations
 
