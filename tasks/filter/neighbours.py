@@ -51,7 +51,6 @@ class Neighbours:
         file.cp.seed, file.cp.max_points_per_centroid = _SEED, _POINTS_PER_LIST
         file.nprobe = config.num_probes
         file.train(vectors)
-        file.make_direct_map()
         file.add(vectors)
         return file
 
@@ -62,8 +61,3 @@ class Neighbours:
         self._faiss.omp_set_num_threads(self._config.num_threads)
         cosines, places = self._index.search(np.ascontiguousarray(vectors), min(self._config.num_neighbours, len(self)))
         return Near(places, cosines)
-
-    def vectors(self, places: NDArray[np.int64]) -> Vectors:
-        """The vectors at some places."""
-        found: Vectors = self._index.reconstruct_batch(places)
-        return found

@@ -86,34 +86,50 @@ class _Place(NamedTuple):
     place: int
 
 
+class _SameNumbers:
+    """Gists by their numbers. A template's many instances are all near to each other; one alone has the numbers."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._places: dict[frozenset[str], list[int]] = {}
+        self._gists: list[Gist] = []
+
+    def add(self, gist: Gist) -> None:
+        """Add the gist of the next place."""
+        same = self._places.setdefault(frozenset(gist.numbers), [])
+        if len(set(gist.numbers)) > 1 and len(same) < self._most:
+            same.append(len(self._gists))
+        self._gists.append(gist)
+
+    def of(self, gist: Gist) -> Iterator[int]:
+        """Places of those with the same numbers, whose answers do not differ."""
+        for place in self._places.get(frozenset(gist.numbers), ()):
+            if pair_of(gist, self._gists[place]).support in {Support.ANSWER, Support.NUMBERS}:
+                yield place
+
+
 class _Known:
     """Gists that others are compared with: those with near vectors, and those with the same numbers."""
 
     def __init__(self, search: SemanticSearch, dim: int) -> None:
         self._search = search
         self._index = Neighbours(dim, search.neighbours)
-        self._by_numbers: dict[frozenset[str], list[int]] = {}
+        self._same = _SameNumbers(search.neighbours.max_same_numbers)
         self.gists: list[Gist] = []
 
     def add(self, gists: Sequence[Gist], vectors: Vectors) -> None:
         """Add gists with their vectors; a gist's place is how many were added before it."""
-        for place, gist in enumerate(gists, start=len(self.gists)):
-            same = self._by_numbers.setdefault(frozenset(gist.numbers), [])
-            if len(gist.numbers) > 1 and len(same) < self._search.neighbours.max_same_numbers:
-                same.append(place)
+        for gist in gists:
+            self._same.add(gist)
         self._index.add(vectors)
         self.gists += gists
 
     def propose(self, gists: Sequence[Gist], vectors: Vectors) -> list[_Place]:
-        """Pairs whose vectors are near enough, in the order of rows and places."""
-        least = self._search.min_candidate_cosine
+        """Pairs that are near enough or have the same numbers, in the order of rows and places."""
         near = self._index.near(vectors)
-        rows, columns = np.nonzero((near.cosines >= least) & (near.places >= 0))
+        rows, columns = np.nonzero((near.cosines >= self._search.min_candidate_cosine) & (near.places >= 0))
         found = set(zip(rows.tolist(), near.places[rows, columns].tolist(), strict=True))
-        for row, gist in enumerate(gists):
-            if same := self._by_numbers.get(frozenset(gist.numbers)):
-                cosines = self._index.vectors(np.array(same, np.int64)) @ vectors[row]
-                found |= {(row, place) for place, cosine in zip(same, cosines, strict=True) if cosine >= least}
+        found |= {(row, place) for row, gist in enumerate(gists) for place in self._same.of(gist)}
         return [_Place(row, place) for row, place in sorted(found)]
 
 
@@ -163,7 +179,7 @@ class _Kept:
     def take(self, gists: Sequence[Gist]) -> list[SemanticDuplicate]:
         """Those of the next queries that repeat a keeper; the others become keepers."""
         vectors = self._encoders.candidates.encode([gist.text for gist in gists])
-        known, among = self._known.gists, _earlier(vectors, self._config.search.min_candidate_cosine)
+        known, among = self._known.gists, _earlier(gists, vectors, self._config.search)
         pairs = [(row, pair_of(gists[row], known[place])) for row, place in self._known.propose(gists, vectors)]
         pairs += [(row, pair_of(gists[row], gists[place])) for row, place in among]
         pairs.sort(key=lambda each: each[0])  # and so a row meets its keepers before the earlier rows of its block
@@ -187,10 +203,15 @@ class _Kept:
         return found
 
 
-def _earlier(vectors: Vectors, min_cosine: float) -> Iterator[_Place]:
-    """Pairs of a block that are near enough, each row with every one before it."""
-    rows, places = np.nonzero(np.tril(vectors @ vectors.T, k=-1) >= min_cosine)
-    return (_Place(row, place) for row, place in zip(rows.tolist(), places.tolist(), strict=True))
+def _earlier(gists: Sequence[Gist], vectors: Vectors, search: SemanticSearch) -> list[_Place]:
+    """Pairs of a block that are near enough or have the same numbers, each row with every one before it."""
+    rows, places = np.nonzero(np.tril(vectors @ vectors.T, k=-1) >= search.min_candidate_cosine)
+    found = set(zip(rows.tolist(), places.tolist(), strict=True))
+    same = _SameNumbers(search.neighbours.max_same_numbers)
+    for row, gist in enumerate(gists):
+        found |= {(row, place) for place in same.of(gist)}
+        same.add(gist)
+    return [_Place(row, place) for row, place in sorted(found)]
 
 
 def _blocks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -74,6 +74,8 @@ _GROUPS: dict[str, tuple[str, ...]] = {
         "largest maximum max greatest highest biggest longest most",
         "smallest minimum min least lowest fewest shortest",
     ),
+    "size": ("greater larger bigger above", "smaller less below"),
+    "sign": ("positive", "negative"),
     "order": ("ascending increasing", "descending decreasing"),
     "parity": ("even", "odd"),
     "place": ("first", "last", "kth nth"),

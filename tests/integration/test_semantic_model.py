@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import random
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -32,11 +33,7 @@ pytestmark = [
 def search() -> SemanticSearch:
     digest = model_digest(model_folder(MODEL))
     static = EncoderConfig(kind="static", model=MODEL, digest=digest)
-    return SemanticSearch(
-        candidates=static,
-        decisions=EncoderConfig(kind="transformer", model=MODEL, digest=digest),
-        min_candidate_cosine=0.8,
-    )
+    return SemanticSearch(candidates=static, decisions=EncoderConfig(kind="transformer", model=MODEL, digest=digest))
 
 
 @pytest.fixture(scope="module")
@@ -160,12 +157,12 @@ def test_real_contest_problems_leak_however_they_are_worded(search: SemanticSear
     queries = [*raw("aime_aimo_2022_2024", "aimo"), *raw("aime_1983_2023", "aime"), *raw("gsm8k_train", "gsm8k")]
     sources = {query.id: query.source for query in queries}
     leaks = leaks_of(BenchmarkGists(evaluation, search, encoders).like(queries))
-    found = {
-        source: [leak for name, leak in leaks.items() if sources[name] == source] for source in set(sources.values())
-    }
-    assert len({leak.benchmark_id for leak in found["aime_aimo_2022_2024"] if leak.benchmark == "aime24"}) >= 29
-    assert len([leak for leak in found["aime_1983_2023"] if leak.benchmark == "math500"]) >= 6
-    assert len(found["aime_1983_2023"]) <= 12
+    found: dict[str, list[LeakSignal]] = defaultdict(list)
+    for name, leak in leaks.items():
+        found[sources[name]].append(leak)
+    assert len({leak.benchmark_id for leak in found["aime_aimo_2022_2024"] if leak.benchmark == "aime24"}) == 30
+    assert {leak.benchmark for leak in found["aime_1983_2023"]} == {"math500"}
+    assert 6 <= len(found["aime_1983_2023"]) <= 10  # six with equal texts, two with other words
     assert len(found["gsm8k_train"]) <= 6  # 0.5 %
 
 
@@ -174,4 +171,13 @@ def test_real_code_tasks_leak_however_they_are_worded(search: SemanticSearch, en
     evaluation = [*benchmark("mbpp_sanitized", "mbpp_sanitized"), *livecodebench()]
     queries = [*raw("mbpp_train", "mbpp"), *raw("leetcode_weekly_2023", "leetcode_weekly")]
     leaks = leaks_of(BenchmarkGists(evaluation, search, encoders).like(queries))
-    print(len(leaks))
+    tasks = {query.id: query.meta.get("task_id") for query in [*queries, *evaluation] if "mbpp" in query.source}
+    shared = {tasks[query.id] for query in queries if query.source == "mbpp_train"}
+    shared &= {tasks[query.id] for query in evaluation if query.source == "mbpp_sanitized"}
+    assert len(shared) == 163
+    found = {name for name in leaks if name in tasks}
+    assert len([name for name in found if tasks[name] in shared]) >= 100
+    assert len([name for name in found if tasks[name] not in shared]) <= 20  # most of them one task in other words
+    # Of the four shared titles one lost its superscripts, and so has other numbers.
+    titles = {leak.benchmark_id for leak in leaks.values() if leak.benchmark == "livecodebench"}
+    assert {"2916", "3055", "3221"} <= titles
