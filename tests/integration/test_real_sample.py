@@ -15,6 +15,7 @@ from tests.integration.cli import Ended, posttrain
 SHARED = Path(__file__).resolve().parents[2].parent / "shared/data"
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.thorough,  # what filters find in real rows is in `test_filter_real_data`
     pytest.mark.timeout(1800),
     pytest.mark.skipif(not SHARED.exists(), reason="the folder of real raw rows is not on this machine"),
 ]
@@ -55,7 +56,6 @@ def ended(funnel: dict[str, dict[str, int]], folder: Path) -> Ended:
     return posttrain("run", "real-sample", "--raw", str(SHARED), "--store", str(folder), "--json", *short)
 
 
-@pytest.mark.thorough
 def test_scores_are_reported_for_gsm8k_and_math500_after_every_phase(ended: Ended) -> None:
     lines = {(line["after"], line["benchmark"]): line["score"] for line in ended.report["scores"]}
     phases = ("base", "sft", "grpo-1", "grpo-2")
@@ -63,7 +63,6 @@ def test_scores_are_reported_for_gsm8k_and_math500_after_every_phase(ended: Ende
     assert all(score["n"] == 50 for score in lines.values())
 
 
-@pytest.mark.thorough
 def test_the_checkpoint_is_a_folder_that_transformers_loads(ended: Ended) -> None:
     from transformers import AutoModelForCausalLM
 

@@ -20,7 +20,7 @@ from tasks.records import Rollout
 from tasks.training.launch import start_trainer
 from tests.integration.cli import Ended, descendants_named, kill_when, posttrain
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.integration, pytest.mark.thorough, pytest.mark.timeout(1800)]
 
 # The smoke recipe, made small: the phases are the same, the model learns nothing to speak of.
 SMALL = {

@@ -147,6 +147,7 @@ def livecodebench() -> list[Query]:
     ]
 
 
+@pytest.mark.thorough
 @needs_data
 def test_real_contest_problems_leak_however_they_are_worded(search: SemanticSearch, encoders: Encoders) -> None:
     evaluation = [
@@ -166,6 +167,7 @@ def test_real_contest_problems_leak_however_they_are_worded(search: SemanticSear
     assert len(found["gsm8k_train"]) <= 6  # 0.5 %
 
 
+@pytest.mark.thorough
 @needs_data
 def test_real_code_tasks_leak_however_they_are_worded(search: SemanticSearch, encoders: Encoders) -> None:
     evaluation = [*benchmark("mbpp_sanitized", "mbpp_sanitized"), *livecodebench()]

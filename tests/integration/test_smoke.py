@@ -239,6 +239,7 @@ async def _greedy(url: str, ids: list[int]) -> list[int]:
     raise AssertionError("no sample")
 
 
+@pytest.mark.thorough
 def test_transformers_and_vllm_say_the_same(first: Ended, tmp_path: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
