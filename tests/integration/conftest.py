@@ -17,8 +17,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 # The files that take longest, longest first: with workers side by side none of them is left for the end.
 LONGEST = (
     "test_stack", "test_smoke", "test_browser", "test_training", "test_s3", "test_semantic_model",
-    "test_filter_real_data", "test_math_hostile", "test_hostile_programs", "test_vllm_server", "test_docker_pool", "test_sandbox_docker",
-    "test_llm_chaos", "test_mlflow_order", "test_bad_input", "test_code_benchmarks", "test_resume", "test_real_sample",
+    "test_filter_real_data", "test_math_hostile", "test_hostile_programs", "test_vllm_server", "test_docker_pool",
+    "test_sandbox_docker", "test_llm_chaos", "test_mlflow_order", "test_bad_input", "test_code_benchmarks",
+    "test_resume", "test_real_sample",
 )  # fmt: skip
 
 
