@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import ConsoleMessage, FrameLocator, Locator, Page, Response, expect, sync_playwright
+from playwright.sync_api import ConsoleMessage, Error, FrameLocator, Locator, Page, Response, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # It talks to the stack alone: no updates, no sync, nothing in the background.
@@ -40,17 +40,26 @@ class Window:
     def __init__(self, page: Page, pictures: Path) -> None:
         self.page, self._pictures = page, pictures
         self.faults: list[str] = []
+        self._num_busy = 0
         page.on("response", self._answered)
         page.on("console", self._told)
-        page.on("pageerror", lambda error: self._said(str(error)))
+        page.on("pageerror", self._threw)
 
     def _answered(self, response: Response) -> None:
+        self._num_busy += response.status == BUSY
         if response.status >= 400 and response.status != BUSY and not response.url.endswith(MISSING_BY_THEMSELVES):
             self.faults.append(f"{self.page.url}: {response.status} for {response.url}")
 
     def _told(self, message: ConsoleMessage) -> None:
         if message.type == "error":
             self._said(message.text)
+
+    def _threw(self, error: Error) -> None:
+        # A page throws what a busy server answers, under a name that its build made up.
+        if self._num_busy:
+            self._num_busy -= 1
+        else:
+            self._said(str(error))
 
     def _said(self, text: str) -> None:
         if not any(noise in text for noise in NOISE):

@@ -20,12 +20,10 @@ from tasks.filter.steps import (
     find_leak_signals,
     find_rule_signals,
 )
-from tasks.ingest.config import BenchmarkConfig, SourceConfig
-from tasks.ingest.conversion import convert_file
 from tasks.records import Query
 from tests.unit.planted_queries import make_planted
 from tests.unit.stored_queries import Outcome, StoredQueries
-from tests.unit.test_ingest_real_data import BENCHMARKS, DATA, SOURCES
+from tests.unit.test_ingest_real_data import DATA, LOCAL, read
 
 pytestmark = pytest.mark.integration
 real = pytest.mark.skipif(not (DATA / "raw").exists(), reason=f"no real data at {DATA}")
@@ -52,13 +50,11 @@ class Filtered:
 
 
 def read_sources() -> list[Query]:
-    configs = [SourceConfig(name=n, file=f"raw/{n}.jsonl", adapter=a, license="test") for n, a in SOURCES.items()]
-    return [row.query for each in configs for row in convert_file(DATA / each.file, each)]
+    return [row.query for entry in LOCAL if not entry.is_benchmark for row in read(entry.name)]
 
 
 def read_benchmarks() -> list[list[Query]]:
-    configs = [BenchmarkConfig(name=n, file=f"benchmarks/{n}.jsonl", adapter=a) for n, a in BENCHMARKS.items()]
-    return [[row.query for row in convert_file(DATA / each.file, each)] for each in configs]
+    return [[row.query for row in read(entry.name)] for entry in LOCAL if entry.is_benchmark]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +65,8 @@ def filtered(tmp_path_factory: pytest.TempPathFactory) -> Filtered:
 @real
 def test_every_source_adds_up_in_every_step(filtered: Filtered) -> None:
     rows = {source: sum(counts.values()) for source, counts in filtered.judged.dataset.funnel.items()}
-    lines = {name: (DATA / f"raw/{name}.jsonl").read_bytes().count(b"\n") for name in SOURCES}
+    files = {entry.name: DATA / str(entry.file) for entry in LOCAL if not entry.is_benchmark}
+    lines = {name: path.read_bytes().count(b"\n") for name, path in files.items()}
     assert rows == lines
     steps = [filtered.judged, filtered.unique, filtered.clean]
     for before, after in pairwise(steps):
