@@ -16,12 +16,14 @@ from infra.columns import read_columns, rows_of, shards
 from infra.data_versions import DataVersion
 from infra.lookup import with_ancestors
 from infra.store import Store
+from tasks.filter.contamination import TABLE as CONTAMINATION
+from tasks.filter.contamination import BenchmarkCount, counts_table
 
 NUM_EXAMPLES = 8
 EXAMPLE_CHARS = 300
 _PERCENTILES = (0.05, 0.5, 0.95)
 _BENCHMARK_STEP = "ingest-benchmark"
-_CONTAMINATION, _CORRECTIONS = "contamination", "corrections"
+_CORRECTIONS = "corrections"
 
 
 def data_card(store: Store, version: DataVersion, queries: Dataset, samples: Dataset) -> str:
@@ -92,16 +94,13 @@ def contamination_table(store: Store, made_by: Sequence[Manifest]) -> str:
     """A line a benchmark and source: the queries that left because the benchmark holds them, by kind of likeness."""
     rows: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for manifest in made_by:
-        table = read_columns(store, shards(manifest, _CONTAMINATION), ["benchmark", "source", "reason"])
+        table = read_columns(store, shards(manifest, CONTAMINATION), ["benchmark", "source", "reason"])
         for benchmark, source, reason, count in _counts(table, ["benchmark", "source", "reason"]):
             rows[benchmark, source][reason] += count
-    if not rows:
-        return "No query leaks a benchmark."
-    lines = ["| benchmark | source | dropped | how |", "| --- | --- | ---: | --- |"]
-    for (benchmark, source), reasons in sorted(rows.items()):
-        told = ", ".join(f"{name.removeprefix('leak_').replace('_', ' ')} {n:,}" for name, n in sorted(reasons.items()))
-        lines.append(f"| {benchmark} | {source} | {reasons.total():,} | {told} |")
-    return "\n".join(lines)
+    return counts_table(
+        BenchmarkCount(benchmark=benchmark, source=source, rows=reasons.total(), reasons=dict(sorted(reasons.items())))
+        for (benchmark, source), reasons in sorted(rows.items())
+    )
 
 
 def correction_note(store: Store, made_by: Sequence[Manifest]) -> str:
