@@ -102,8 +102,8 @@ def find_entry(name: str) -> Entry:
     entries = catalogue()
     if name not in entries:
         near = difflib.get_close_matches(name, entries, n=3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise ValueError(f"the catalogue has no `{name}`{hint} `posttrain sources` lists what it has")
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise ValueError(f"the catalogue has no `{name}`; {hint}`posttrain sources` lists what it has")
     return entries[name]
 
 
