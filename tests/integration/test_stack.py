@@ -208,6 +208,7 @@ def wait_for_approval(stack: RunningStack, known: set[str]) -> list[str]:
     return paused()
 
 
+@pytest.mark.thorough
 def test_refusing_ends_the_run_with_the_reason_kept(stack: RunningStack, refused: str) -> None:
     state = stack.flow_run(refused)["state"]
     assert (state["type"], state["name"]) == ("CANCELLED", "Refused")
@@ -217,6 +218,7 @@ def test_refusing_ends_the_run_with_the_reason_kept(stack: RunningStack, refused
     assert len(reasons) == 1
 
 
+@pytest.mark.thorough
 def test_a_grown_source_gives_a_data_version_by_schedule_and_approval_starts_training(
     stack: RunningStack, growing: dict[str, Any], refused: str, folder: Path
 ) -> None:
@@ -258,6 +260,7 @@ def paid_answers(stack: RunningStack) -> set[str]:
 # The same recipe by `run` and by the stack; the end
 
 
+@pytest.mark.thorough
 def test_run_and_stack_publish_byte_identical_manifests_of_deterministic_steps(
     stack: RunningStack, curated: str, tmp_path: Path
 ) -> None:
