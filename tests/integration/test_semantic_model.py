@@ -106,7 +106,7 @@ def test_the_same_options_under_other_letters_leak(search: SemanticSearch, encod
     theirs = _choice("t", stem, choices, "A")
     ours = shuffle_options(
         _choice("q", "The air that we breathe consists for the largest part of which gas?", choices, "A"),
-        random.Random(2),
+        random.Random(1),
     )
     other = _choice("o", stem, ("neon", "helium", "argon", "xenon"), "C")
     found = leaks_of(BenchmarkGists([theirs], search, encoders).like([ours, other]))
