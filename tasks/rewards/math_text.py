@@ -24,7 +24,7 @@ _DEGREES = re.compile(
     r"(\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])(?:\^\{?-?\d\}?)?) ?([({]?) ?(\d{1,4})(?:\.(\d{1,6}))?"
     r" ?\^ ?(?:\{ ?\\circ ?\}|\\circ)"
 )
-_PRIMES = re.compile(r"\^ ?(?:\{ ?(?:\\prime ?)+\}|\\prime(?![a-zA-Z]))")
+_PRIMES = re.compile(r"\^ *(?:\{ *(?:\\prime *)+\}|\\prime(?![a-zA-Z]))")
 # The parser takes T for a transpose and drops it.
 _POWER_T = re.compile(r"(?<![a-zA-Z\\])e\^(?:\{T\}|T)(?![a-zA-Z])")
 _LETTER_TIMES = re.compile(r"(?<=\d)( ?)x\1(?=10\^)")

@@ -78,8 +78,9 @@ def test_a_dead_endpoint_is_one_error_and_keeps_what_was_done(tmp_path: Path) ->
     profile = tmp_path / "dead.toml"
     roles = "\n".join(
         f'[endpoints.{role}]\nbase_url = "http://127.0.0.1:9/v1"\nmax_attempts = 2\n'
-        for role in ("teacher", "arbiter", "reward-model")
+        for role in ("teacher", "reward-model")
     )
+    roles += "".join(f'[endpoints.{role}]\nbase_url = "stand-in"\n' for role in ("judge", "arbiter"))
     profile.write_text(roles)
     store = tmp_path / "store"
     ended = posttrain("run", "smoke", "--profile", str(profile), "--store", str(store))
